@@ -1,0 +1,1 @@
+"""Prompt in, calibrated domain probabilities out. No HTTP, no asyncio."""
