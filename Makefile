@@ -1,0 +1,60 @@
+# `make demo` and `make test` are all a new machine needs; everything else is for developers.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKS := deploy/requirements
+# Locks are complete, so pip resolves nothing; hashes make a mirror's answer as good as the original's.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
+SERVE := $(VENV)/.serve
+DEV := $(VENV)/.dev
+
+.PHONY: help demo test test-all test-vllm test-container lint format lock schema clean
+
+help: ## what there is
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(SERVE) ## simulated experts and the gateway on 127.0.0.1:8080
+	@$(BIN)/pointsman demo
+
+test: $(DEV) ## the quick suite, under two minutes
+	$(BIN)/python -m pytest -m "not slow and not vllm and not container" -n 2
+
+test-all: $(DEV) ## everything that needs neither vLLM nor a container builder
+	$(BIN)/python -m pytest -m "not vllm and not container" -n 2
+
+test-vllm: $(DEV) ## the contract suite against real vLLM servers on this CPU (downloads about 630 MB once)
+	POINTSMAN_TEST_VLLM=1 $(BIN)/python -m pytest tests/e2e -m vllm
+
+test-container: $(DEV) ## compose files and a real build of the image (Debian's buildah, root)
+	POINTSMAN_TEST_CONTAINER=1 $(BIN)/python -m pytest tests/deploy -m container
+
+lint: $(DEV) ## ruff and strict mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(DEV) ## ruff's fixes and layout
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+schema: $(SERVE) ## write the JSON Schema of experts.yaml anew
+	$(BIN)/pointsman check --schema > gateway/experts.schema.json
+
+lock: $(DEV) ## resolve all locked requirements anew
+	$(BIN)/python deploy/requirements/lock.py
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pointsman needs Python 3.11 or newer; set PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(SERVE): $(VENV)/bin/python $(LOCKS)/serve.txt $(LOCKS)/build.txt pyproject.toml
+	$(PIP) -r $(LOCKS)/serve.txt -r $(LOCKS)/build.txt
+	$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+$(DEV): $(SERVE) $(LOCKS)/dev.txt
+	$(PIP) -r $(LOCKS)/dev.txt
+	@touch $@

@@ -1,0 +1,150 @@
+"""The `pointsman` command. Parses arguments and prints; the work is done elsewhere and imported when needed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from gateway import __version__
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+
+ConfigPath = Annotated[
+    Path,
+    typer.Option("--config", "-c", envvar="POINTSMAN_CONFIG", help="Configuration file.", show_default=True),
+]
+DEFAULT_CONFIG = Path("experts.yaml")
+
+app = typer.Typer(
+    name="pointsman",
+    help="A serving gateway that sends every prompt to the expert that answers it best per dollar.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line; the console script's entry point."""
+    app()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pointsman {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def serve(
+    config: ConfigPath = DEFAULT_CONFIG,
+    host: Annotated[str | None, typer.Option(envvar="POINTSMAN_HOST", help="Address instead of server.host.")] = None,
+    port: Annotated[int | None, typer.Option(envvar="POINTSMAN_PORT", help="Port instead of server.port.")] = None,
+) -> None:
+    """Start the gateway. Ctrl-C or SIGTERM stops it after running requests have ended (server.drain_s at most)."""
+    from gateway import server
+
+    settings = _settings(config)
+    try:
+        server.run(settings.with_address(host, port))
+    except server.CannotServe as error:
+        _fail(str(error))
+
+
+@app.command()
+def check(
+    config: ConfigPath = DEFAULT_CONFIG,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the file's JSON Schema instead.")] = False,
+) -> None:
+    """Check a configuration and print the one in effect, defaults included. Secrets are never printed."""
+    from gateway import catalog
+    from gateway.settings import MissingSecret, secret
+    from gateway.settings_file import dump, json_schema
+
+    if schema:
+        typer.echo(json_schema())
+        return
+    settings = _settings(config)
+    try:
+        built = catalog.build(settings)
+        secret(settings.server.api_keys_env)
+    except MissingSecret as error:
+        _fail(f"{config}: {error}")
+    typer.echo(dump(settings), nl=False)
+    typer.echo(f"# {config}: good; {len(built.experts)} experts, catalog version {built.version}", err=True)
+
+
+@app.command()
+def route(
+    text: Annotated[str, typer.Argument(help="The prompt; `-` reads it from standard input.")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print the decision for one prompt and why, as if all experts were up. Sends nothing anywhere."""
+    from gateway.dry_run import decide_offline, describe
+    from gateway.settings import MissingSecret
+    from router import ArtifactError
+
+    prompt = sys.stdin.read() if text == "-" else text
+    try:
+        explained = decide_offline(_settings(config), prompt)
+    except (ArtifactError, MissingSecret) as error:
+        _fail(str(error))
+    typer.echo(describe(explained, as_json=as_json))
+
+
+@app.command()
+def sim(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Start simulated vLLM experts on the loopback addresses the configuration names. No model runs."""
+    from gateway.demo import CannotSimulate, run_simulation
+
+    try:
+        run_simulation(_settings(config))
+    except CannotSimulate as error:
+        _fail(f"{config}: {error}")
+
+
+@app.command()
+def demo(
+    config: ConfigPath = DEFAULT_CONFIG,
+    port: Annotated[int | None, typer.Option(envvar="POINTSMAN_PORT", help="Port instead of server.port.")] = None,
+) -> None:
+    """Start simulated experts and the gateway in front of them, and print what to try."""
+    from gateway import server
+    from gateway.demo import CannotSimulate, run_demo
+
+    try:
+        run_demo(config, _settings(config).with_address(None, port))
+    except (CannotSimulate, server.CannotServe) as error:
+        _fail(str(error))
+
+
+def _settings(path: Path) -> Settings:
+    from gateway.settings_file import ConfigError, load
+
+    try:
+        return load(path)
+    except ConfigError as error:
+        _fail("\n".join(error.lines()))
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"pointsman: {message}" if "\n" not in message else message, err=True)
+    raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()

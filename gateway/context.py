@@ -1,0 +1,151 @@
+"""The one mutable object of a request, and the flat record it ends as. Measures, but decides and sends nothing."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from gateway.types import Catalog, Decision, Endpoint
+from router import DomainScores, Features
+
+
+@dataclass(slots=True)
+class Usage:
+    """Token counts as the upstream reported them."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at one upstream. `outcome` is `ok`, `passed` (an error handed through) or an error code."""
+
+    expert: str
+    upstream: str
+    outcome: str = "open"
+    status: int | None = None
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """What is known of one request so far. All times are `time.perf_counter` seconds."""
+
+    request_id: str
+    endpoint: Endpoint
+    catalog: Catalog
+    started: float = field(default_factory=time.perf_counter)
+    received: float | None = None
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    policy: str = ""
+    request_model: str = ""
+    stream: bool = False
+    features: Features | None = None
+    scores: DomainScores | None = None
+    decision: Decision | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+    status: int = 0
+    error: str | None = None
+    scored_s: float | None = None
+    dispatched: float | None = None
+    first_byte: float | None = None
+    chosen: str | None = None
+
+    def overhead_s(self) -> float:
+        """Seconds of ours: from the body's last byte to the moment it was first sent on (or to now)."""
+        return (self.dispatched or time.perf_counter()) - (self.received or self.started)
+
+    @property
+    def fallbacks(self) -> int:
+        """How many tries failed before the one that answered."""
+        return max(0, len(self.attempts) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRecord:
+    """The flat row for one request, refused ones too. No prompt, no key, no upstream address of ours.
+
+    Names follow OpenTelemetry's GenAI conventions where they have one.
+    """
+
+    request_id: str
+    timestamp: str
+    endpoint: str
+    stream: bool
+    request_model: str
+    chosen: str | None
+    response_model: str | None
+    domain: str | None
+    confidence: float | None
+    margin: float | None
+    reason: str | None
+    policy: str
+    status: int
+    error: str | None
+    attempts: int
+    duration_s: float
+    overhead_s: float
+    classify_s: float | None
+    time_to_first_byte_s: float | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None
+    cost: float | None
+    prompt_token_estimate: int | None
+    catalog_version: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row as a mapping."""
+        return asdict(self)
+
+
+def record_of(context: RequestContext) -> RouteRecord:
+    """Freeze a finished request."""
+    decision, usage = context.decision, context.usage
+    expert = context.catalog.experts.get(context.chosen) if context.chosen else None
+    first = context.first_byte
+    return RouteRecord(
+        request_id=context.request_id,
+        timestamp=context.started_at.isoformat(timespec="milliseconds"),
+        endpoint=context.endpoint.value,
+        stream=context.stream,
+        request_model=context.request_model,
+        chosen=context.chosen,
+        response_model=expert.model if expert else None,
+        domain=decision.domain if decision else None,
+        confidence=_rounded(decision.confidence) if decision else None,
+        margin=_rounded(context.scores.margin()) if context.scores is not None else None,
+        reason=decision.reason.value if decision else None,
+        policy=context.policy,
+        status=context.status,
+        error=context.error,
+        attempts=len(context.attempts),
+        duration_s=round(time.perf_counter() - context.started, 6),
+        overhead_s=round(context.overhead_s(), 6),
+        classify_s=_rounded(context.scored_s, 6),
+        time_to_first_byte_s=_rounded(first - context.started, 6) if first is not None else None,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cached_tokens=usage.cached_tokens,
+        cost=_cost(context),
+        prompt_token_estimate=context.features.token_estimate if context.features else None,
+        catalog_version=context.catalog.version,
+    )
+
+
+def _cost(context: RequestContext) -> float | None:
+    expert = context.catalog.experts.get(context.chosen) if context.chosen else None
+    usage = context.usage
+    if expert is None or expert.price is None or usage.input_tokens is None:
+        return None
+    # Full tokens only: cached ones cost the same until experts carry a cached price.
+    millionths = usage.input_tokens * expert.price.input + (usage.output_tokens or 0) * expert.price.output
+    return round(millionths / 1e6, 12)
+
+
+def _rounded(value: float | None, digits: int = 4) -> float | None:
+    return None if value is None else round(value, digits)

@@ -1,0 +1,117 @@
+"""Ends a request's task when its client leaves or a limit passes, and says why. One timer per request, re-armed lazily.
+
+`asyncio.timeout` around every read of a stream would set and cancel a timer per token; here a read only moves a
+number, and the timer looks at it when it fires.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from gateway.errors import ClientLeft, PointsmanError, UpstreamTimeout
+
+Receive = Callable[[], Any]
+
+
+class Cutoff:
+    """Belongs to the task that makes it.
+
+    Args:
+        total_s: the whole request must be over by then.
+    """
+
+    def __init__(self, total_s: float) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "made outside a task"
+        self._task = task
+        self._loop = asyncio.get_running_loop()
+        self._total_at = self._loop.time() + total_s
+        self._phase_at = self._total_at
+        self._phase_error: Callable[[], PointsmanError] = _too_long
+        self._timer: asyncio.TimerHandle | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._cause: PointsmanError | None = None
+
+    def allow(self, limit_s: float, error: Callable[[], PointsmanError]) -> None:
+        """Give what comes next `limit_s` seconds; past that the task is stopped with `error()`.
+
+        Cheap enough to call for every chunk.
+        """
+        self._phase_at = self._loop.time() + limit_s
+        self._phase_error = error
+        due = min(self._phase_at, self._total_at)
+        if self._timer is None or due < self._timer.when():
+            self._set_timer(due)
+
+    @contextmanager
+    def phase(self, limit_s: float, error: Callable[[], PointsmanError]) -> Iterator[None]:
+        """Give the block `limit_s` seconds and raise, instead of `CancelledError`, why it was stopped.
+
+        Raises:
+            PointsmanError: `error()`, the total limit's error, or `ClientLeft`.
+        """
+        self.allow(limit_s, error)
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.reraise()
+            raise
+        finally:
+            self._phase_at = self._total_at
+            self._phase_error = _too_long
+
+    def watch(self, receive: Receive) -> None:
+        """Stop the task when the client leaves. Call once the body has been read."""
+        self._watch = asyncio.create_task(self._until_disconnect(receive))
+
+    def unwatch(self) -> None:
+        """Stop looking at the client: the server reports a disconnect also after a complete answer."""
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def close(self) -> None:
+        """End timer and watcher. The task is safe from then on."""
+        self.unwatch()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def reraise(self) -> None:
+        """Inside `except CancelledError`: raise the cause if it was us; otherwise somebody else cancelled the task."""
+        cause, self._cause = self._cause, None
+        if cause is not None:
+            self._task.uncancel()
+            raise cause from None
+
+    def _stop(self, error: PointsmanError) -> None:
+        if self._cause is None:
+            self._cause = error
+            self._task.cancel()
+
+    def _set_timer(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(due, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        if now >= self._total_at:
+            self._stop(_too_long())
+        elif now >= self._phase_at:
+            self._stop(self._phase_error())
+        else:
+            self._set_timer(min(self._phase_at, self._total_at))
+
+    async def _until_disconnect(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._stop(ClientLeft("The client closed its connection."))
+
+
+def _too_long() -> PointsmanError:
+    return UpstreamTimeout("The request took longer than its total limit.")

@@ -1,0 +1,223 @@
+"""Opens the upstream: tries the chosen expert's servers, then the fallbacks, until one answers. Relays nothing.
+
+A try may fail over as long as no byte of its answer has gone to the client: plain answers are read whole first
+(they arrive in one piece anyway, and a cut one is then a clean 502 or another expert's answer), streams up to
+their first bytes. What the client did wrong (4xx) is passed through, never retried.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import orjson
+
+from gateway.context import Attempt, RequestContext
+from gateway.cutoff import Cutoff
+from gateway.errors import (
+    UpstreamBadResponse,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamReset,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from gateway.health import Fleet, UpstreamState
+from gateway.metrics import Metrics
+from gateway.openai import ApiRequest
+from gateway.settings import LimitSettings
+from gateway.streaming import note_usage
+from gateway.types import Expert
+from gateway.upstream import UpstreamClient, UpstreamResponse
+
+# Another candidate may well answer; everything else is the request's own fault or needs an administrator.
+RETRYABLE_STATUSES = frozenset({429, 502, 503, 504})
+USAGE_TAIL_BYTES = 4096
+PARSED_WHOLE_BYTES = 256 * 1024
+
+
+@dataclass(slots=True)
+class Opened:
+    """An answer ready to be sent on: a plain one whole, a stream with its first bytes.
+
+    Attributes:
+        status: upstream's status.
+        content_type: upstream's content type.
+        first: the whole body, or a stream's first bytes.
+        stream: the rest of the stream; None for a plain answer.
+        retry_after: upstream's `retry-after`, for an error that is passed through.
+    """
+
+    status: int
+    content_type: str
+    first: bytes
+    stream: UpstreamResponse | None = None
+    retry_after: str | None = None
+
+
+class Dispatcher:
+    """Sends requests to upstreams."""
+
+    def __init__(self, client: UpstreamClient, fleet: Fleet, metrics: Metrics, limits: LimitSettings) -> None:
+        self._client = client
+        self._fleet = fleet
+        self._metrics = metrics
+        self._limits = limits
+
+    async def open(self, request: ApiRequest, context: RequestContext, cutoff: Cutoff, stack: ExitStack) -> Opened:
+        """Return the first answer that can be sent to the client.
+
+        Args:
+            request: what to send.
+            context: has the decision; attempts are noted in it.
+            cutoff: ends the waiting.
+            stack: what must be closed when the request is over, however it ends.
+
+        Raises:
+            UpstreamError: every candidate failed; the last one's error.
+            ClientLeft: nobody waits any more.
+        """
+        failure: UpstreamError | Opened | None = None
+        for expert, state in self._candidates(context):
+            if failure is not None:
+                self._metrics.retries.labels(context.attempts[-1].outcome).inc()
+            attempt = Attempt(expert.name, state.url)
+            context.attempts.append(attempt)
+            try:
+                opened = await self._try(request, context, cutoff, stack, expert, state)
+            except UpstreamError as error:
+                attempt.outcome = error.code
+                self._note_failure(state, error)
+                if not error.retryable:
+                    raise
+                failure = error
+                continue
+            attempt.status = opened.status
+            attempt.outcome = "ok" if opened.status < 400 else "passed"
+            context.chosen = expert.name
+            if opened.status not in RETRYABLE_STATUSES:
+                return opened
+            attempt.outcome = f"status_{opened.status}"
+            failure = opened
+        if isinstance(failure, Opened):
+            return failure
+        assert failure is not None, "an expert has at least one upstream"
+        raise failure
+
+    def _candidates(self, context: RequestContext) -> Iterator[tuple[Expert, UpstreamState]]:
+        """Yield whom to try: the chosen expert's servers, then each fallback's best.
+
+        A lone server gets a second try after a reset, which a connection it closed while idle looks like.
+        """
+        decision = context.decision
+        assert decision is not None
+        states = self._fleet.candidates(decision.expert)
+        for state in states:
+            yield decision.expert, state
+        if len(states) == 1 and context.attempts[-1].outcome == UpstreamReset.code:
+            yield decision.expert, states[0]
+        for expert in decision.fallbacks:
+            yield expert, self._fleet.candidates(expert)[0]
+
+    async def _try(
+        self,
+        request: ApiRequest,
+        context: RequestContext,
+        cutoff: Cutoff,
+        stack: ExitStack,
+        expert: Expert,
+        state: UpstreamState,
+    ) -> Opened:
+        body = request.encode(expert.model)
+        context.dispatched = context.dispatched or time.perf_counter()
+        with ExitStack() as attempt:
+            attempt.enter_context(self._fleet.open_request(state))
+            limit_s = expert.timeouts.first_token_s if request.stream else expert.timeouts.total_s
+            with cutoff.phase(limit_s, _no_first_token):
+                response = await self._client.post(
+                    state.url + request.endpoint.path,
+                    body,
+                    _headers(context, expert),
+                    expert.timeouts.connect_s,
+                )
+                attempt.callback(response.close)
+                opened = await self._read_opening(request, context, response)
+            self._fleet.succeeded(state)
+            if opened.stream is not None:
+                # The connection lives as long as the request from here on.
+                stack.push(attempt.pop_all())
+            return opened
+
+    async def _read_opening(self, request: ApiRequest, context: RequestContext, response: UpstreamResponse) -> Opened:
+        status, content_type = response.status, response.header("content-type") or ""
+        if status in (401, 403):
+            raise UpstreamRefused("The expert's server refused the gateway's credentials.")
+        if status < 200 or 300 <= status < 400:
+            raise UpstreamRefused("The expert's server answered with a redirect.", code="upstream_redirect")
+        if response.header("content-encoding") not in (None, "identity"):
+            raise UpstreamBadResponse("The expert's server sent a compressed answer.")
+        if status == 200 and request.stream:
+            return await self._read_stream_start(response, content_type)
+        body = await response.read_all(self._limits.response_bytes)
+        if status == 200:
+            if not content_type.startswith("application/json"):
+                raise UpstreamBadResponse("The expert's server did not answer with JSON.")
+            _read_plain(body, context)
+        return Opened(status, content_type, body, retry_after=response.header("retry-after"))
+
+    async def _read_stream_start(self, response: UpstreamResponse, content_type: str) -> Opened:
+        if not content_type.startswith("text/event-stream"):
+            raise UpstreamBadResponse("The expert's server did not answer with a stream.")
+        first = await response.read_chunk()
+        if not first:
+            raise UpstreamReset("The expert's server ended its stream before it began.")
+        return Opened(200, content_type, first, stream=response)
+
+    def _note_failure(self, state: UpstreamState, error: UpstreamError) -> None:
+        # A refusal of our key or a bad body says nothing about whether the server is up.
+        if isinstance(error, UpstreamUnreachable):
+            self._fleet.failed(state, error.code)
+
+
+def _read_plain(body: bytes, context: RequestContext) -> None:
+    """Check that a plain answer is complete JSON and note its usage.
+
+    Raises:
+        UpstreamBadResponse: it is not. Long ones (embeddings) are checked by their end only: parsing megabytes
+            would hold up every other request.
+    """
+    if len(body) > PARSED_WHOLE_BYTES:
+        if not body.rstrip().endswith(b"}"):
+            raise UpstreamBadResponse("The expert's answer is incomplete.")
+        _, found, tail = body[-USAGE_TAIL_BYTES:].rpartition(b'"usage":')
+        answer = b'{"usage":' + tail if found else b"{}"
+    else:
+        answer = body
+    try:
+        parsed = orjson.loads(answer)
+    except orjson.JSONDecodeError as error:
+        if answer is not body:
+            return
+        raise UpstreamBadResponse("The expert's answer is not valid JSON.") from error
+    usage = parsed.get("usage") if isinstance(parsed, dict) else None
+    if isinstance(usage, dict):
+        note_usage(context.usage, usage)
+
+
+def _headers(context: RequestContext, expert: Expert) -> dict[str, str]:
+    """Return all headers an upstream gets: an allow-list of our own making, nothing of the client's."""
+    headers = {
+        "content-type": "application/json",
+        "accept": "*/*",
+        "x-request-id": context.request_id,
+        "user-agent": "pointsman",
+    }
+    if expert.authorization is not None:
+        headers["authorization"] = expert.authorization
+    return headers
+
+
+def _no_first_token() -> UpstreamTimeout:
+    return UpstreamTimeout("The expert's server did not begin its answer in time.")

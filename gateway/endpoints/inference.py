@@ -1,0 +1,290 @@
+"""The data plane: one raw ASGI application per endpoint, from accepted connection to written record.
+
+Raw, because a framework's request and response objects cost more than all of this does (DESIGN section 4). The
+order of `_answer` is the path of a request in DESIGN section 3; decisions and dispatch are made elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import ExitStack
+
+from gateway.context import RequestContext
+from gateway.cutoff import Cutoff
+from gateway.dispatch import Opened
+from gateway.errors import (
+    BodyTimeout,
+    BodyTooLarge,
+    ClientLeft,
+    ClientStalled,
+    InvalidRequest,
+    MethodNotAllowed,
+    PointsmanError,
+    ShuttingDown,
+    UnsupportedMediaType,
+    UpstreamError,
+    UpstreamReset,
+    UpstreamTimeout,
+)
+from gateway.guard import Receive, Scope, Send, send_error
+from gateway.openai import ApiRequest, parse
+from gateway.state import Gateway, Generation
+from gateway.streaming import StreamRelay, error_event
+from gateway.types import Endpoint
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class InferenceEndpoint:
+    """Serves one endpoint.
+
+    Args:
+        endpoint: which one.
+        gateway: has the current generation of catalog, pipeline and dispatcher.
+    """
+
+    def __init__(self, endpoint: Endpoint, gateway: Gateway) -> None:
+        self._endpoint = endpoint
+        self._gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request and record it, whatever happens."""
+        # One generation for the whole request: a reload does not change it under way.
+        generation = self._gateway.current
+        context = RequestContext(scope["request_id"], self._endpoint, generation.catalog)
+        cutoff = Cutoff(generation.settings.timeouts.total_s)
+        exchange = _Exchange(generation, context, cutoff, send)
+        try:
+            await exchange.run(scope, receive)
+        except asyncio.CancelledError:
+            # Not ours (the cutoff's become errors where they happen): the server gives up on running requests.
+            await exchange.fail(ShuttingDown("The gateway is shutting down."))
+            raise
+        except PointsmanError as error:
+            await exchange.fail(error)
+        except Exception as error:
+            await exchange.fail(PointsmanError("The gateway failed."), cause=error)
+            raise
+        finally:
+            cutoff.close()
+            self._gateway.recorder.put(context)
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, generation: Generation, context: RequestContext, cutoff: Cutoff, send: Send) -> None:
+        self._generation = generation
+        self._context = context
+        self._cutoff = cutoff
+        self._send = send
+        self._started = False
+        self._open = True
+
+    async def run(self, scope: Scope, receive: Receive) -> None:
+        """Go through the phases of DESIGN section 3."""
+        try:
+            await self._answer(scope, receive)
+        except asyncio.CancelledError:
+            self._cutoff.reraise()
+            raise
+
+    async def _answer(self, scope: Scope, receive: Receive) -> None:
+        generation, context, settings = self._generation, self._context, self._generation.settings
+        headers = _read_headers(scope)
+        raw = await self._read_body(headers, receive)
+        context.received = time.perf_counter()
+        request = parse(context.endpoint, raw, settings.limits, settings.pass_through)
+        context.request_model, context.stream = request.model, request.stream
+        self._cutoff.watch(receive)
+        with self._cutoff.phase(settings.timeouts.total_s, _too_long):
+            policy = headers.get(b"x-pointsman-policy", b"").decode("latin-1")
+            await generation.pipeline.decide(request, context, policy or None)
+        with ExitStack() as stack:
+            opened = await generation.dispatcher.open(request, context, self._cutoff, stack)
+            if opened.stream is None:
+                await self._send_plain(opened)
+            else:
+                await self._send_stream(opened, request)
+
+    async def _read_body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        limits, timeouts = self._generation.settings.limits, self._generation.settings.timeouts
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > limits.body_bytes:
+            raise _too_large(limits.body_bytes)
+        chunks, size, more = [], 0, True
+        with self._cutoff.phase(timeouts.body_read_s, _body_timeout):
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientLeft("The client closed its connection.")
+                chunk: bytes = message.get("body", b"")
+                more = message.get("more_body", False)
+                size += len(chunk)
+                if size > limits.body_bytes:
+                    raise _too_large(limits.body_bytes)
+                chunks.append(chunk)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def _send_plain(self, opened: Opened) -> None:
+        context = self._context
+        context.status, context.first_byte = opened.status, None
+        if opened.status >= 400:
+            context.error = f"upstream_{opened.status}"
+        headers = self._headers(opened.content_type)
+        headers.append((b"content-length", str(len(opened.first)).encode()))
+        if opened.retry_after is not None:
+            headers.append((b"retry-after", opened.retry_after.encode("latin-1")))
+        if opened.status == 429 or opened.status >= 500:
+            # Our own fallbacks are exhausted: the SDKs' two more tries would repeat them all.
+            headers.append((b"x-should-retry", b"false"))
+        self._cutoff.unwatch()
+        with self._cutoff.phase(self._generation.settings.timeouts.client_write_s, _client_stalled):
+            await self._start(opened.status, headers)
+            await self._body(opened.first, more=False)
+
+    async def _send_stream(self, opened: Opened, request: ApiRequest) -> None:
+        assert opened.stream is not None
+        settings, context = self._generation.settings, self._context
+        relay = StreamRelay(
+            context.endpoint, hide_usage=request.hides_usage, event_limit_bytes=settings.limits.event_bytes
+        )
+        context.status, context.usage = 200, relay.usage
+        idle_s = context.catalog.experts[context.chosen or ""].timeouts.idle_s
+        write_s = settings.timeouts.client_write_s
+        chunk = opened.first
+        with self._cutoff.phase(write_s, _client_stalled):
+            while chunk:
+                out = relay.feed(chunk)
+                if out:
+                    self._cutoff.allow(write_s, _client_stalled)
+                    await self._relay(out, opened.content_type)
+                if relay.failure is not None:
+                    # The upstream's own error event has just gone out; its [DONE] must not follow.
+                    context.error = relay.failure.code
+                    break
+                self._cutoff.allow(idle_s, _idle)
+                chunk = await opened.stream.read_chunk()
+        if relay.failure is None:
+            if rest := relay.rest():
+                await self._relay(rest, opened.content_type)
+            if not relay.finished:
+                raise UpstreamReset("The expert's server ended its stream before it was complete.")
+        self._cutoff.unwatch()
+        await self._body(b"", more=False)
+
+    async def _relay(self, out: bytes, content_type: str) -> None:
+        if not self._started:
+            self._context.first_byte = time.perf_counter()
+            headers = self._headers(content_type)
+            headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+            await self._start(200, headers)
+        await self._body(out, more=True)
+
+    async def fail(self, error: PointsmanError, cause: Exception | None = None) -> None:
+        """Tell the client, as far as it can still be told, and note the error for the record."""
+        context = self._context
+        context.error = error.code
+        if not self._started:
+            context.status = error.status
+        self._cutoff.close()
+        if isinstance(error, ClientLeft | ClientStalled) or not self._open:
+            context.status = error.status
+            return
+        if self._started:
+            self._open = False
+            await self._send(
+                {
+                    "type": "http.response.body",
+                    "body": error_event(error, context.endpoint),
+                    "more_body": False,
+                }
+            )
+            return
+        if isinstance(error, UpstreamError):
+            error.headers = (*error.headers, ("x-should-retry", "false"), *_retry_after(error))
+        error.headers = (*error.headers, *_decoded(self._decision_headers()))
+        await send_error(self._send, error, context.request_id, path=context.endpoint.path)
+
+    async def _start(self, status: int, headers: Headers) -> None:
+        self._started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _body(self, body: bytes, *, more: bool) -> None:
+        self._open = more
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    def _headers(self, content_type: str) -> Headers:
+        return [
+            (b"content-type", content_type.encode("latin-1")),
+            (b"x-request-id", self._context.request_id.encode()),
+            *self._decision_headers(),
+        ]
+
+    def _decision_headers(self) -> Headers:
+        """Return the `x-pointsman-*` headers, as many as the settings let clients see."""
+        context, shown = self._context, self._generation.settings.server.decision_headers
+        decision = context.decision
+        if decision is None or shown == "none":
+            return []
+        headers = [(b"x-pointsman-expert", (context.chosen or decision.expert.name).encode())]
+        if shown == "expert":
+            return headers
+        if decision.domain is not None:
+            headers.append((b"x-pointsman-domain", decision.domain.encode()))
+        if decision.confidence is not None:
+            headers.append((b"x-pointsman-confidence", b"%.4f" % decision.confidence))
+        headers += [
+            (b"x-pointsman-reason", decision.reason.value.encode()),
+            (b"x-pointsman-policy", (context.policy or decision.reason.value).encode()),
+            (b"x-pointsman-fallbacks", str(context.fallbacks).encode()),
+            (b"x-pointsman-overhead-ms", b"%.2f" % (context.overhead_s() * 1000)),
+        ]
+        return headers
+
+
+def _read_headers(scope: Scope) -> dict[bytes, bytes]:
+    """Return the headers by name.
+
+    Raises:
+        MethodNotAllowed: only POST is answered.
+        UnsupportedMediaType: the body is not declared as JSON, or is compressed.
+    """
+    if scope["method"] != "POST":
+        raise MethodNotAllowed("Use POST.", headers=(("allow", "POST"),))
+    headers = dict(scope["headers"])
+    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if media_type != b"application/json":
+        raise UnsupportedMediaType("Send the body as `content-type: application/json`.")
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise UnsupportedMediaType("Compressed request bodies are not accepted.")
+    return headers
+
+
+def _decoded(headers: Headers) -> list[tuple[str, str]]:
+    return [(name.decode(), value.decode()) for name, value in headers]
+
+
+def _retry_after(error: UpstreamError) -> list[tuple[str, str]]:
+    return [("retry-after", "5")] if error.status == 503 else []
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The request body is larger than {limit} bytes.", headers=(("connection", "close"),))
+
+
+def _body_timeout() -> BodyTimeout:
+    return BodyTimeout("The request body did not arrive in time.", headers=(("connection", "close"),))
+
+
+def _client_stalled() -> ClientStalled:
+    return ClientStalled("The client stopped reading.")
+
+
+def _idle() -> UpstreamTimeout:
+    return UpstreamTimeout("The expert's server fell silent in the middle of its answer.", code="upstream_idle")
+
+
+def _too_long() -> InvalidRequest:
+    return InvalidRequest("Deciding took too long.")

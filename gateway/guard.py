@@ -1,0 +1,119 @@
+"""The outermost ASGI layer: refuses what no endpoint should see, checks keys, names the request. Reads no body.
+
+uvicorn's httptools parser already refuses CL+TE, bare LF and folded headers; what it lets through and should not
+(two Host headers, absolute-form and ambiguous paths, floods of headers) is refused here (OPERATIONS 1.3).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from gateway.errors import HeadersTooLarge, InvalidRequest, PointsmanError, Unauthenticated
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MAXIMUM_HEADERS = 100
+MAXIMUM_HEADER_BYTES = 32 * 1024
+# Ids end up in logs, headers and vLLM's own ids, which it does not escape.
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9_.-]{1,128}")
+_HOST = re.compile(rb"[A-Za-z0-9_.:\[\]-]{1,255}")
+
+
+class Guard:
+    """Wraps the application.
+
+    Args:
+        app: what comes behind.
+        api_keys: the clients' keys; empty means that everybody may come in.
+    """
+
+    def __init__(self, app: App, api_keys: tuple[str, ...] = ()) -> None:
+        self._app = app
+        self._digests = [_digest(key.encode()) for key in api_keys]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check one request and pass it on, or answer it here."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = scope["request_id"] = _request_id(scope)
+        try:
+            self._check(scope)
+        except PointsmanError as error:
+            await send_error(send, error, request_id, path=scope["path"])
+            return
+        await self._app(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        if len(headers) > MAXIMUM_HEADERS or sum(len(n) + len(v) for n, v in headers) > MAXIMUM_HEADER_BYTES:
+            raise HeadersTooLarge("The request has too many or too long headers.")
+        hosts = [value for name, value in headers if name == b"host"]
+        if (
+            len(hosts) > 1
+            or (hosts and not _HOST.fullmatch(hosts[0]))
+            or (not hosts and scope["http_version"] != "1.0")
+        ):
+            raise InvalidRequest("The request must have exactly one valid Host header.")
+        _check_path(scope["raw_path"], scope["path"])
+        if self._digests and not scope["path"].startswith("/health/"):
+            self._check_key(headers)
+
+    def _check_key(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """Compare digests, so that neither content nor length of a key shows in the time taken.
+
+        Raises:
+            Unauthenticated: no key, or a wrong one; which, is not said.
+        """
+        given = b""
+        for name, value in headers:
+            if name == b"authorization" and value[:7].lower() == b"bearer ":
+                given = value[7:].strip()
+            elif name == b"x-api-key":  # what clients of /v1/messages send
+                given = given or value
+        digest = _digest(given)
+        # A list, not a generator: all are compared, whichever fits.
+        if not any([hmac.compare_digest(digest, known) for known in self._digests]):
+            raise Unauthenticated(
+                "Missing or unknown API key. Send it as `Authorization: Bearer KEY`.",
+                headers=(("www-authenticate", "Bearer"),),
+            )
+
+
+async def send_error(send: Send, error: PointsmanError, request_id: str, *, path: str = "") -> None:
+    """Answer with an error in OpenAI's shape (with Anthropic's outer type on `/v1/messages`)."""
+    body = error.body(anthropic=path.startswith("/v1/messages"))
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-request-id", request_id.encode()),
+        *((name.encode(), value.encode()) for name, value in error.headers),
+    ]
+    # 499 is a word for records; it reaches nobody, but the server wants a real status.
+    status = error.status if error.status != 499 else 400
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return str(value, "ascii")
+    return uuid.uuid4().hex
+
+
+def _check_path(raw: bytes, path: str) -> None:
+    if not raw.startswith(b"/") or raw.startswith(b"//") or "//" in path or "/../" in path + "/" or "\\" in path:
+        raise InvalidRequest("The request path is not acceptable.")
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()

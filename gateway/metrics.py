@@ -1,0 +1,139 @@
+"""Prometheus metrics: the only module that knows prometheus_client. Labels are closed sets, never client text."""
+
+from __future__ import annotations
+
+import prometheus_client as prometheus
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from gateway.context import RouteRecord
+
+SHORT_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+LONG_S = (
+    0.01,
+    0.02,
+    0.04,
+    0.08,
+    0.16,
+    0.32,
+    0.64,
+    1.28,
+    2.56,
+    5.12,
+    10.24,
+    20.48,
+    40.96,
+    81.92,
+    163.84,
+    327.68,
+)
+CONFIDENCE = tuple(step / 20 for step in range(1, 21))
+
+
+class Metrics:
+    """All series of one gateway, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "pointsman_requests",
+            "Requests, by what became of them.",
+            ("endpoint", "domain", "chosen", "reason", "status_class"),
+            registry=registry,
+        )
+        self.errors = Counter(
+            "pointsman_errors",
+            "Requests that ended in an error, by its code.",
+            ("endpoint", "code"),
+            registry=registry,
+        )
+        self.duration = Histogram(
+            "pointsman_request_seconds",
+            "Whole request as the client saw it.",
+            ("endpoint", "chosen"),
+            buckets=LONG_S,
+            registry=registry,
+        )
+        self.overhead = Histogram(
+            "pointsman_overhead_seconds",
+            "From a request's last byte to its being sent on.",
+            buckets=SHORT_S,
+            registry=registry,
+        )
+        self.classify = Histogram(
+            "pointsman_classify_seconds", "Waiting for the classifier.", buckets=SHORT_S, registry=registry
+        )
+        self.confidence = Histogram(
+            "pointsman_confidence", "Probability of the best domain.", buckets=CONFIDENCE, registry=registry
+        )
+        self.first_byte = Histogram(
+            "pointsman_upstream_ttft_seconds",
+            "From a request's arrival to the first byte of its streamed answer.",
+            ("chosen",),
+            buckets=LONG_S,
+            registry=registry,
+        )
+        self.tokens = Counter(
+            "pointsman_tokens",
+            "Tokens as upstreams reported them.",
+            ("chosen", "direction"),
+            registry=registry,
+        )
+        self.cost = Counter("pointsman_cost", "Money spent, in the catalog's currency.", ("chosen",), registry=registry)
+        self.inflight = Gauge(
+            "pointsman_upstream_inflight", "Requests open at an upstream.", ("upstream",), registry=registry
+        )
+        self.up = Gauge(
+            "pointsman_upstream_up", "1 when the upstream takes requests.", ("upstream",), registry=registry
+        )
+        self.retries = Counter(
+            "pointsman_retries",
+            "Tries after the first, by why the one before failed.",
+            ("outcome",),
+            registry=registry,
+        )
+        self.client_aborts = Counter(
+            "pointsman_client_aborts",
+            "Clients that left before their answer was complete.",
+            registry=registry,
+        )
+        self.loop_lag = Histogram(
+            "pointsman_event_loop_lag_seconds",
+            "How late the event loop runs.",
+            buckets=SHORT_S,
+            registry=registry,
+        )
+        self.catalog = Gauge(
+            "pointsman_config_hash_info", "1 for the configuration in use.", ("version",), registry=registry
+        )
+
+    def observe(self, record: RouteRecord) -> None:
+        """Count one finished request."""
+        chosen, endpoint = record.chosen or "none", record.endpoint
+        self.requests.labels(
+            endpoint, record.domain or "none", chosen, record.reason or "none", f"{record.status // 100}xx"
+        ).inc()
+        self.duration.labels(endpoint, chosen).observe(record.duration_s)
+        if record.error is not None:
+            self.errors.labels(endpoint, record.error).inc()
+        if record.error in ("client_left", "client_stalled"):
+            self.client_aborts.inc()
+        if record.classify_s is not None:
+            self.classify.observe(record.classify_s)
+        if record.confidence is not None:
+            self.confidence.observe(record.confidence)
+        if record.chosen is not None:
+            self.overhead.observe(record.overhead_s)
+            self._spend(record)
+
+    def _spend(self, record: RouteRecord) -> None:
+        if record.stream and record.time_to_first_byte_s is not None:
+            self.first_byte.labels(record.chosen).observe(record.time_to_first_byte_s)
+        for direction, tokens in (("input", record.input_tokens), ("output", record.output_tokens)):
+            if tokens:
+                self.tokens.labels(record.chosen, direction).inc(tokens)
+        if record.cost:
+            self.cost.labels(record.chosen).inc(record.cost)
+
+    def exposition(self) -> tuple[bytes, str]:
+        """Return the text for a scraper and its content type."""
+        return prometheus.generate_latest(self.registry), prometheus.CONTENT_TYPE_LATEST

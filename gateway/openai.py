@@ -1,0 +1,251 @@
+"""Reads the few fields of an OpenAI-style body that routing needs and keeps all others. Sends nothing, decides nothing.
+
+The body sent on is written anew from what was read, so an upstream cannot see another duplicate key than the
+classifier did (OPERATIONS 1.3); unknown fields go through untouched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from gateway.errors import InvalidRequest
+from gateway.settings import LimitSettings, PassThroughSettings
+from gateway.types import Capability, Endpoint
+from router import Features, extract, extract_text
+
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+TOKEN_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "min_tokens")
+MAXIMUM_MODEL_CHARACTERS = 256
+
+
+@dataclass(slots=True)
+class ApiRequest:
+    """A request after phase 2.
+
+    Attributes:
+        endpoint: which endpoint it came in by, and goes out by.
+        body: the whole body; read only.
+        model: the `model` field.
+        stream: the answer is to be streamed.
+        include_usage: the client itself asked for the usage chunk.
+    """
+
+    endpoint: Endpoint
+    body: dict[str, Any]
+    model: str
+    stream: bool
+    include_usage: bool
+
+    def encode(self, model: str) -> bytes:
+        """Write the body for an upstream that knows the model as `model`.
+
+        Streams of tokens also ask for the usage chunk, for accounting; the relay hides it again.
+
+        Raises:
+            InvalidRequest: the body is nested deeper than JSON writers go.
+        """
+        body = {**self.body, "model": model}
+        if self.hides_usage:
+            body["stream_options"] = {**(self.body.get("stream_options") or {}), "include_usage": True}
+        try:
+            return orjson.dumps(body)
+        except TypeError as error:
+            raise InvalidRequest("The request body is nested too deeply.") from error
+
+    @property
+    def hides_usage(self) -> bool:
+        """The usage chunk is asked for by us only."""
+        return self.stream and not self.include_usage and self.endpoint in (Endpoint.CHAT, Endpoint.COMPLETIONS)
+
+
+def parse(endpoint: Endpoint, raw: bytes, limits: LimitSettings, fields: PassThroughSettings) -> ApiRequest:
+    """Read a body.
+
+    Raises:
+        InvalidRequest: it is not JSON, or a field that we read, cap or deny is not acceptable; `param` names it.
+    """
+    body = _load(raw)
+    _check_fields(body, fields)
+    _check_bounds(body, limits)
+    _CHECKS[endpoint](body, limits)
+    stream = _flag(body, "stream")
+    options = body.get("stream_options")
+    if options is not None and not isinstance(options, dict):
+        raise InvalidRequest("`stream_options` must be an object.", param="stream_options")
+    return ApiRequest(endpoint, body, _model(body), stream, bool(options and options.get("include_usage")))
+
+
+def features_of(request: ApiRequest) -> Features:
+    """Read the routing text and what comes with it. Never fails; no text is an empty text."""
+    body, tools = request.body, bool(request.body.get("tools"))
+    if request.endpoint is Endpoint.COMPLETIONS:
+        return extract_text(_first_text(body.get("prompt")))
+    if request.endpoint is Endpoint.EMBEDDINGS:
+        return extract_text(_first_text(body.get("input")))
+    if request.endpoint is Endpoint.RESPONSES:
+        given = body.get("input")
+        return extract([{"role": "user", "content": given}] if isinstance(given, str) else given or [], tools=tools)
+    return extract(body["messages"], tools=tools)
+
+
+def needs_of(request: ApiRequest, features: Features) -> frozenset[Capability]:
+    """Return what an expert must be able to do to answer this request."""
+    body = request.body
+    needs: set[Capability] = set()
+    if features.has_tools and body.get("tool_choice") != "none":
+        needs.add("tools")
+    if _wants_structure(body):
+        needs.add("structured_output")
+    if body.get("logprobs") or body.get("top_logprobs"):
+        needs.add("logprobs")
+    if features.has_images:
+        needs.add("vision")
+    if features.has_audio:
+        needs.add("audio")
+    if features.has_files:
+        needs.add("files")
+    return frozenset(needs)
+
+
+def _load(raw: bytes) -> dict[str, Any]:
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        # orjson's message has position and kind, never the text itself.
+        raise InvalidRequest(f"The request body is not valid JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise InvalidRequest("The request body must be a JSON object.")
+    return body
+
+
+def _model(body: dict[str, Any]) -> str:
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise InvalidRequest("`model` must be a non-empty string, for example `auto`.", param="model")
+    if len(model) > MAXIMUM_MODEL_CHARACTERS:
+        raise InvalidRequest(f"`model` is longer than {MAXIMUM_MODEL_CHARACTERS} characters.", param="model")
+    return model
+
+
+def _flag(body: dict[str, Any], name: str) -> bool:
+    value = body.get(name)
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    raise InvalidRequest(f"`{name}` must be true or false.", param=name)
+
+
+def _check_fields(body: dict[str, Any], fields: PassThroughSettings) -> None:
+    denied = next((name for name in fields.denied if name in body), None)
+    if denied is not None:
+        hint = " Use `structured_outputs` instead." if denied.startswith("guided_") else ""
+        raise InvalidRequest(f"`{denied}` may not be set by clients of this gateway.{hint}", param=denied)
+    template = body.get("chat_template_kwargs")
+    if template is None:
+        return
+    if not isinstance(template, dict):
+        raise InvalidRequest("`chat_template_kwargs` must be an object.", param="chat_template_kwargs")
+    unknown = next((key for key in template if key not in fields.chat_template_kwargs), None)
+    if unknown is not None:
+        raise InvalidRequest(
+            f"`chat_template_kwargs` may hold {', '.join(fields.chat_template_kwargs)} only.",
+            param="chat_template_kwargs",
+        )
+
+
+def _check_bounds(body: dict[str, Any], limits: LimitSettings) -> None:
+    bounds = [("n", 1, limits.n), ("best_of", 1, limits.n), ("top_logprobs", 0, limits.logprobs)]
+    bounds += [(name, 0, limits.max_tokens) for name in TOKEN_LIMITS]
+    # Chat has a boolean `logprobs`, completions a number under the same name.
+    if not isinstance(body.get("logprobs"), bool):
+        bounds.append(("logprobs", 0, limits.logprobs))
+    bounds.append(("prompt_logprobs", 0, limits.logprobs))
+    for name, low, high in bounds:
+        value = body.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise InvalidRequest(f"`{name}` must be an integer.", param=name)
+        if not low <= value <= high:
+            raise InvalidRequest(f"`{name}` must be between {low} and {high}.", param=name)
+
+
+def _check_messages(body: dict[str, Any], limits: LimitSettings) -> None:
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise InvalidRequest("`messages` must be a non-empty list.", param="messages")
+    if len(messages) > limits.messages:
+        raise InvalidRequest(f"`messages` may have {limits.messages} entries at most.", param="messages")
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict):
+            raise InvalidRequest(f"`messages[{index}]` must be an object.", param=f"messages[{index}]")
+        role = message.get("role")
+        if not isinstance(role, str) or role not in ROLES:
+            raise InvalidRequest(
+                f"`messages[{index}].role` must be one of {', '.join(sorted(ROLES))}.",
+                param=f"messages[{index}].role",
+            )
+        _check_content(message.get("content"), f"messages[{index}].content")
+
+
+def _check_content(content: Any, where: str) -> None:
+    if content is None or isinstance(content, str):
+        return
+    if not isinstance(content, list):
+        raise InvalidRequest(f"`{where}` must be a string, null or a list of parts.", param=where)
+    for index, part in enumerate(content):
+        if not isinstance(part, dict):
+            raise InvalidRequest(f"`{where}[{index}]` must be an object.", param=f"{where}[{index}]")
+
+
+def _check_prompt(body: dict[str, Any], limits: LimitSettings) -> None:
+    _check_texts(body.get("prompt"), "prompt")
+
+
+def _check_embedding_input(body: dict[str, Any], limits: LimitSettings) -> None:
+    # vLLM also embeds a conversation given as `messages`.
+    if body.get("input") is None and body.get("messages") is not None:
+        _check_messages(body, limits)
+    else:
+        _check_texts(body.get("input"), "input")
+
+
+def _check_texts(value: Any, name: str) -> None:
+    if not isinstance(value, str | list) or value == []:
+        raise InvalidRequest(f"`{name}` must be a string or a non-empty list.", param=name)
+
+
+def _check_responses_input(body: dict[str, Any], limits: LimitSettings) -> None:
+    _check_texts(body.get("input"), "input")
+    if isinstance(body["input"], list) and len(body["input"]) > limits.messages:
+        raise InvalidRequest(f"`input` may have {limits.messages} entries at most.", param="input")
+
+
+_CHECKS = {
+    Endpoint.CHAT: _check_messages,
+    Endpoint.MESSAGES: _check_messages,
+    Endpoint.COMPLETIONS: _check_prompt,
+    Endpoint.RESPONSES: _check_responses_input,
+    Endpoint.EMBEDDINGS: _check_embedding_input,
+}
+
+
+def _first_text(value: Any) -> str:
+    """Return the text of a prompt; of a list the first string (a batch is routed by its first prompt)."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return next((item for item in value if isinstance(item, str)), "")
+    return ""
+
+
+def _wants_structure(body: dict[str, Any]) -> bool:
+    if body.get("structured_outputs"):
+        return True
+    text = body.get("text")  # /v1/responses
+    for holder in (body.get("response_format"), text.get("format") if isinstance(text, dict) else None):
+        if isinstance(holder, dict) and holder.get("type") not in (None, "text"):
+            return True
+    return False

@@ -1,0 +1,68 @@
+"""Describes the data plane in the OpenAPI document: its endpoints are raw ASGI, which FastAPI cannot see into."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from gateway.types import Endpoint
+
+_MESSAGES = [{"role": "user", "content": "What is 17 * 23?"}]
+_EXAMPLES: dict[Endpoint, dict[str, Any]] = {
+    Endpoint.CHAT: {"model": "auto", "messages": _MESSAGES},
+    Endpoint.COMPLETIONS: {"model": "auto", "prompt": "17 * 23 ="},
+    Endpoint.RESPONSES: {"model": "auto", "input": "What is 17 * 23?"},
+    Endpoint.MESSAGES: {"model": "auto", "max_tokens": 64, "messages": _MESSAGES},
+    Endpoint.EMBEDDINGS: {"model": "auto", "input": "a sentence"},
+}
+_ERROR = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "integer", "null"]},
+            },
+        }
+    },
+}
+
+
+def describe_data_plane(app: FastAPI) -> None:
+    """Add the data-plane endpoints to the application's OpenAPI document."""
+    original = app.openapi
+
+    def with_data_plane() -> dict[str, Any]:
+        document = original()
+        document["paths"] |= {endpoint.path: {"post": _operation(endpoint)} for endpoint in Endpoint}
+        return document
+
+    app.openapi = with_data_plane  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+
+
+def _operation(endpoint: Endpoint) -> dict[str, Any]:
+    example = _EXAMPLES[endpoint]
+    body = {"type": "object", "required": list(example), "additionalProperties": True, "example": example}
+    return {
+        "tags": ["inference"],
+        "summary": f"Answer through the expert that routing chooses ({endpoint.value})",
+        "description": "Fields beyond those named here go to the expert's vLLM server unchanged, and its answer "
+        "comes back unchanged; `x-pointsman-*` headers tell who answered and why.",
+        "operationId": endpoint.value,
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+        "responses": {
+            "200": {
+                "description": "The expert's answer; a stream of server-sent events when `stream` is true.",
+                "content": {"application/json": {"schema": {"type": "object"}}, "text/event-stream": {}},
+            },
+            "default": {
+                "description": "An error in OpenAI's form.",
+                "content": {"application/json": {"schema": _ERROR}},
+            },
+        },
+    }

@@ -1,0 +1,102 @@
+"""The one bridge from the synchronous scorer to the event loop: own thread, natural batches, a deadline. Never raises.
+
+While one batch runs, prompts queue; when it ends, all that wait (up to the batch size) are the next batch. So a
+lone prompt is never delayed for company, and under load the batch grows by itself. Nothing about HTTP here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self
+
+import numpy as np
+import structlog
+
+from gateway.types import Reason
+from router import DomainScores, Scorer
+
+log = structlog.get_logger(__name__)
+
+
+class AsyncScorer:
+    """Scores prompts off the event loop.
+
+    Args:
+        scorer: any scorer; called from one thread only.
+        deadline_s: how long a request waits for its scores, queueing included.
+        batch_size: most prompts in one call of the scorer.
+        queue_size: most prompts waiting; one more is answered `SCORER_TIMEOUT` at once.
+    """
+
+    def __init__(self, scorer: Scorer, *, deadline_s: float, batch_size: int, queue_size: int) -> None:
+        self.scorer = scorer
+        self._deadline_s = deadline_s
+        self._batch_size = batch_size
+        self._queue_size = queue_size
+        self._waiting: deque[tuple[str, asyncio.Future[np.ndarray | None]]] = deque()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer")
+        self._pump: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Run the scorer once, so that the first request does not pay for its warm-up."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._score_batch, ["warm up"])
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Stop; a run in progress ends by itself in its thread."""
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def score(self, text: str) -> DomainScores | Reason:
+        """Return the scores of one prompt, or the reason why there are none."""
+        if not text:
+            return Reason.NO_TEXT
+        if len(self._waiting) >= self._queue_size:
+            return Reason.SCORER_TIMEOUT
+        answer: asyncio.Future[np.ndarray | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((text, answer))
+        if self._pump is None or self._pump.done():
+            self._pump = asyncio.create_task(self._run_batches())
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                probabilities = await answer
+        except TimeoutError:
+            return Reason.SCORER_TIMEOUT
+        if probabilities is None:
+            return Reason.SCORER_ERROR
+        return DomainScores(self.scorer.labels, probabilities)
+
+    async def _run_batches(self) -> None:
+        loop = asyncio.get_running_loop()
+        while batch := self._next_batch():
+            rows = await loop.run_in_executor(self._thread, self._score_batch, [text for text, _ in batch])
+            for index, (_, answer) in enumerate(batch):
+                if not answer.done():
+                    answer.set_result(None if rows is None else rows[index])
+
+    def _next_batch(self) -> list[tuple[str, asyncio.Future[np.ndarray | None]]]:
+        """Take the next prompts; those whose request gave up are dropped unscored."""
+        batch = []
+        while self._waiting and len(batch) < self._batch_size:
+            text, answer = self._waiting.popleft()
+            if not answer.done():
+                batch.append((text, answer))
+        return batch
+
+    def _score_batch(self, texts: list[str]) -> np.ndarray | None:
+        """Run in the scorer's thread. Whatever a scorer does wrong, the requests go on without scores."""
+        try:
+            rows = np.asarray(self.scorer.score(texts), dtype=np.float32)
+        except Exception as error:  # noqa: BLE001 - a scorer is any code; failing open is this class's promise
+            log.error("scorer_error", error=type(error).__name__)
+            return None
+        expected = (len(texts), len(self.scorer.labels))
+        sound = rows.shape == expected and bool(np.isfinite(rows).all()) and bool((rows >= 0).all())
+        if not sound:
+            log.error("scorer_error", error="bad_output", shape=rows.shape, expected=expected)
+            return None
+        return rows

@@ -1,0 +1,94 @@
+"""Runs the application under uvicorn: socket, limits, signals. Knows nothing of requests."""
+
+from __future__ import annotations
+
+import ipaddress
+import signal
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from gateway import logs
+from gateway.app import create_app
+from gateway.settings import MissingSecret, Settings
+from router import ArtifactError, load_scorer
+
+# Longer than the idle timeout of the load balancers in front (ALB 60 s), or they answer 502 now and then.
+KEEP_ALIVE_S = 75
+BACKLOG = 2048
+
+
+class CannotServe(RuntimeError):
+    """The gateway cannot start; the message says why."""
+
+
+def run(settings: Settings, *, on_listening: Callable[[str], None] | None = None) -> None:
+    """Serve until a signal says stop.
+
+    Args:
+        settings: a checked configuration.
+        on_listening: called with the base address once the gateway is about to listen.
+
+    Raises:
+        CannotServe: no key on a public address, a missing secret, a bad artifact, or a taken port.
+    """
+    _refuse_open_door(settings)
+    logs.configure(settings.server.log_level)
+    try:
+        scorer = load_scorer(settings.router.artifact, threads=settings.router.threads)
+        app = create_app(settings, scorer=scorer)
+    except (ArtifactError, MissingSecret) as error:
+        raise CannotServe(str(error)) from error
+    listening = _listen(settings.server.host, settings.server.port)
+    host, port = listening.getsockname()[:2]
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    logs.request_log().info("listening", address=address)
+    if on_listening is not None:
+        on_listening(address)
+    # uvicorn raises a caught signal once more when it is done; a clean stop should exit with 0.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        interface="asgi3",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=int(settings.server.drain_s),
+        proxy_headers=False,
+    )
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _refuse_open_door(settings: Settings) -> None:
+    server = settings.server
+    if server.api_keys_env is None and not server.open and not _is_loopback(server.host):
+        raise CannotServe(
+            f"refusing to listen on {server.host} without keys: set server.api_keys_env, or server.open: true "
+            "to let everybody in"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        raise CannotServe(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    listening.listen(BACKLOG)
+    listening.set_inheritable(True)
+    return listening

@@ -1,0 +1,157 @@
+"""Watches a stream of server-sent events go by: usage, errors, the end; hides the usage chunk nobody asked for.
+
+Bytes are relayed as they came, never re-framed. Only where an event has to be hidden is an unfinished event held
+back until its end arrives, because it might be that one. Nothing here waits or sends.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import orjson
+
+from gateway.context import Usage
+from gateway.errors import PointsmanError, UpstreamBadResponse, UpstreamBroke
+from gateway.types import Endpoint
+
+# An event ends at an empty line; lines may end in LF, CRLF or CR (WHATWG HTML, "server-sent events").
+_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
+_DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
+# How a stream says that it is complete: bytes to look for first, because that is cheap, and the exact line.
+# Responses and messages have no [DONE]; the last event's own name is the end.
+_ENDINGS = {
+    Endpoint.RESPONSES: (
+        b"event: response.",
+        re.compile(rb"(?:^|[\r\n])event: ?response\.(?:completed|incomplete|failed)[\r\n]"),
+    ),
+    Endpoint.MESSAGES: (b"message_stop", re.compile(rb"(?:^|[\r\n])event: ?message_stop[\r\n]")),
+}
+
+
+class StreamRelay:
+    """Follows one stream.
+
+    Args:
+        endpoint: whose stream it is; they end differently.
+        hide_usage: leave out the event that carries only usage.
+        event_limit_bytes: longest single event; a line without end must not fill the memory.
+
+    Attributes:
+        usage: token counts, as far as seen.
+        finished: the stream said that it is complete.
+        failure: what the stream said went wrong; it ends there.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, hide_usage: bool, event_limit_bytes: int) -> None:
+        self._hint, self._end = _ENDINGS.get(endpoint, (b"[DONE]", _DONE))
+        self._hide_usage = hide_usage
+        self._event_limit_bytes = event_limit_bytes
+        self._unfinished = b""
+        self.usage = Usage()
+        self.finished = False
+        self.failure: PointsmanError | None = None
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take what arrived and return what may go to the client now.
+
+        Raises:
+            UpstreamBadResponse: an event is longer than the limit.
+        """
+        seen = self._unfinished + chunk if self._unfinished else chunk
+        end = len(seen) if seen.endswith(b"\n\n") else _last_event_end(seen)
+        complete, self._unfinished = seen[:end], seen[end:]
+        if len(self._unfinished) > self._event_limit_bytes:
+            raise UpstreamBadResponse("The expert's stream has an event longer than the gateway takes.")
+        kept = self._inspect(complete) if complete else b""
+        if self.failure is not None:
+            self._unfinished = b""
+            return kept if self._hide_usage else kept[len(seen) - len(chunk) :]
+        return kept if self._hide_usage else chunk
+
+    def rest(self) -> bytes:
+        """Return what was held back when the stream ended without finishing its last event."""
+        return self._unfinished if self._hide_usage else b""
+
+    def _inspect(self, events: bytes) -> bytes:
+        """Look into complete events where a cheap test says it is worth it; return them less what is hidden."""
+        if self._hint in events and self._end.search(events):
+            self.finished = True
+        # Inside JSON strings quotes are escaped, so these bytes can only be keys.
+        if b'"usage"' not in events and b'"error"' not in events:
+            return events
+        kept, start = [], 0
+        for match in _EVENT_END.finditer(events):
+            event, start = events[start : match.end()], match.end()
+            if not self._read_event(event):
+                kept.append(event)
+            if self.failure is not None:
+                break
+        return b"".join(kept)
+
+    def _read_event(self, event: bytes) -> bool:
+        """Note usage and errors of one event; return whether it is to be hidden."""
+        payload = _json_of(event)
+        if payload is None:
+            return False
+        error = payload.get("error")
+        if isinstance(error, dict | str):
+            self.failure = UpstreamBroke("The expert's engine failed in the middle of its answer.")
+            self.finished = False
+            return False
+        holder = payload.get("response") or payload.get("message") or payload
+        usage = holder.get("usage") if isinstance(holder, dict) else None
+        if isinstance(usage, dict):
+            note_usage(self.usage, usage)
+            return self._hide_usage and payload.get("choices") == []
+        return False
+
+
+def note_usage(known: Usage, reported: dict[str, Any]) -> None:
+    """Add what a `usage` object of any of the APIs says to what is known."""
+    details = reported.get("prompt_tokens_details") or reported.get("input_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else reported.get("cache_read_input_tokens")
+    known.input_tokens = _count(reported, "prompt_tokens", "input_tokens", known.input_tokens)
+    known.output_tokens = _count(reported, "completion_tokens", "output_tokens", known.output_tokens)
+    known.cached_tokens = cached if isinstance(cached, int) else known.cached_tokens
+
+
+def error_event(error: PointsmanError, endpoint: Endpoint) -> bytes:
+    """Write the event that ends a broken stream, in the form the endpoint's clients look for."""
+    if endpoint is Endpoint.MESSAGES:
+        return b"event: error\ndata: " + error.body(anthropic=True) + b"\n\n"
+    if endpoint is Endpoint.RESPONSES:
+        # The Responses API's error event has its fields at the top; ours carries both forms.
+        payload = {
+            "type": "error",
+            "code": error.code,
+            "message": error.message,
+            "param": None,
+            **error.payload(),
+        }
+        return b"event: error\ndata: " + orjson.dumps(payload) + b"\n\n"
+    return b"data: " + error.body() + b"\n\n"
+
+
+def _count(reported: dict[str, Any], name: str, other: str, known: int | None) -> int | None:
+    value = reported.get(name, reported.get(other))
+    return value if isinstance(value, int) else known
+
+
+def _last_event_end(seen: bytes) -> int:
+    """Return where the last complete event ends, 0 when there is none."""
+    if b"\r" not in seen:
+        return seen.rfind(b"\n\n") + 2 if b"\n\n" in seen else 0
+    end = 0
+    for match in _EVENT_END.finditer(seen):
+        end = match.end()
+    return end
+
+
+def _json_of(event: bytes) -> dict[str, Any] | None:
+    lines = [line[5:].strip() for line in event.splitlines() if line.startswith(b"data:")]
+    try:
+        payload = orjson.loads(b"\n".join(lines))
+    except orjson.JSONDecodeError:
+        return None
+    return payload if isinstance(payload, dict) else None
