@@ -1,0 +1,182 @@
+"""From an HTTP request to its reply: authentication, paths, errors, faults. The endpoints' contents are elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from gateway.sim import information
+from gateway.sim.bodies import (
+    ChatBody,
+    CompletionBody,
+    EmbeddingsBody,
+    LoraBody,
+    LoraName,
+    MessagesBody,
+    ResponsesBody,
+    TokenizeBody,
+    read_json,
+    validate,
+)
+from gateway.sim.chat import plan_chat
+from gateway.sim.completions import plan_completion
+from gateway.sim.control import control
+from gateway.sim.embeddings import plan_embeddings
+from gateway.sim.engine import Engine
+from gateway.sim.errors import DetailError, SimError
+from gateway.sim.experts import Roster, Service
+from gateway.sim.fault_kinds import apply_fault
+from gateway.sim.faults import Fault, parse_fault
+from gateway.sim.messages import plan_messages
+from gateway.sim.metrics import Families
+from gateway.sim.plans import Plan
+from gateway.sim.replies import JSON_HEADERS, Reply
+from gateway.sim.responses import plan_responses
+from gateway.sim.wire import Pace, Wire
+
+if TYPE_CHECKING:
+    from gateway.sim.server import SimServer
+
+FAULT_HEADER = "x-sim-fault"
+EMPTY_HEADERS: Mapping[str, str] = MappingProxyType({"server": "uvicorn"})
+
+Planner = Callable[[Any, Roster, str | None], Plan]
+GENERATING: Mapping[str, tuple[Service, Planner]] = MappingProxyType(
+    {
+        "/v1/chat/completions": ("chat", lambda v, r, i: plan_chat(validate(ChatBody, v), r, i)),
+        "/v1/completions": ("completions", lambda v, r, i: plan_completion(validate(CompletionBody, v), r, i)),
+        "/v1/responses": ("responses", lambda v, r, i: plan_responses(v, validate(ResponsesBody, v), r, i)),
+        "/v1/messages": ("messages", lambda v, r, i: plan_messages(validate(MessagesBody, v), r, i)),
+        "/v1/embeddings": ("embeddings", lambda v, r, i: plan_embeddings(validate(EmbeddingsBody, v), r, i)),
+    }
+)
+POSTED: Mapping[str, Callable[[Any, Roster], Reply]] = MappingProxyType(
+    {
+        "/tokenize": lambda v, r: information.tokenize(validate(TokenizeBody, v), r),
+        "/v1/messages/count_tokens": information.count_tokens,
+        "/v1/load_lora_adapter": lambda v, r: information.load_adapter(validate(LoraBody, v), r),
+        "/v1/unload_lora_adapter": lambda v, r: information.unload_adapter(validate(LoraName, v), r),
+    }
+)
+FETCHED: Mapping[str, Callable[[Roster], Reply]] = MappingProxyType(
+    {
+        "/v1/models": information.models,
+        "/version": lambda _: information.version(),
+        "/health": lambda _: Reply(headers=EMPTY_HEADERS),
+        "/ping": lambda _: Reply(headers=EMPTY_HEADERS),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedRequest:
+    """A request as it came in; header names keep the client's spelling, look-ups ignore case."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Handler:
+    """Answers the requests of one server."""
+
+    def __init__(
+        self, server: SimServer, engines: Mapping[str, Engine], families: Families, tell: Callable[[], None]
+    ) -> None:
+        self._server = server
+        self._engines = engines
+        self._families = families
+        self._tell = tell
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; cancelled when its client leaves."""
+        raw = await request.read()
+        path = request.path
+        if path.startswith("/sim/"):
+            return _finished(control(self._server, request.method, path, raw))
+        self._server.requests.append(ReceivedRequest(request.method, request.raw_path, request.headers, raw))
+        self._tell()
+        try:
+            return await self._serve(request, path, raw)
+        except SimError as error:
+            messages = path == "/v1/messages" and not error.schema
+            body = error.messages_body if messages else error.openai_body
+            return _finished(Reply(body, error.status, JSON_HEADERS))
+        except DetailError as error:
+            headers = {**JSON_HEADERS, "allow": error.allow} if error.allow else JSON_HEADERS
+            return _finished(Reply(error.body, error.status, headers))
+
+    async def _serve(self, request: web.BaseRequest, path: str, raw: bytes) -> web.StreamResponse:
+        keys = self._server.roster.api_keys
+        if keys and path.startswith(("/v1", "/v2")) and not _authorised(request, keys):
+            return _finished(Reply(b'{"error":"Unauthorized"}', 401, JSON_HEADERS))
+        generating = GENERATING.get(path)
+        if generating is not None and generating[0] in self._server.roster.services:
+            return await self._generate(request, raw, generating[1])
+        reply = self._other(request, path, raw)
+        fault = self._fault(request, {}, generating=False)
+        return await Wire(request, Pace(0.0)).send(apply_fault(fault, reply) if fault else reply)
+
+    async def _generate(self, request: web.BaseRequest, raw: bytes, planner: Planner) -> web.StreamResponse:
+        if request.method != "POST":
+            raise DetailError(405, "Method Not Allowed", allow="POST")
+        value = read_json(raw, request.headers.get("content-type", ""))
+        fault = self._fault(request, value, generating=True)
+        plan = planner(value, self._server.roster, request.headers.get("x-request-id"))
+        engine = self._engines[plan.served.expert.model]
+        async with engine.admit(plan) as turn:
+            reply = apply_fault(fault, plan.reply) if fault else plan.reply
+            wire = Wire(request, Pace.of(plan.served.expert, turn.started_s))
+
+            def cut() -> None:
+                turn.cut = True
+
+            wire.cut = cut
+            wire.first_sent = lambda: engine.first_token_sent(turn)
+            return await wire.send(reply)
+
+    def _fault(self, request: web.BaseRequest, value: Any, *, generating: bool) -> Fault | None:
+        """The fault the request asks for, else the one set for it."""
+        fields = value if isinstance(value, dict) else {}
+        wanted = request.headers.get(FAULT_HEADER) or fields.get("sim_fault")
+        if isinstance(wanted, str):
+            return parse_fault(wanted)
+        if not self._server.fault_book.rules:
+            return None
+        return self._server.fault_book.take(request.path, fields.get("model"), generating=generating)
+
+    def _other(self, request: web.BaseRequest, path: str, raw: bytes) -> Reply:
+        roster = self._server.roster
+        if path == "/metrics" and request.method == "GET":
+            for engine in self._engines.values():
+                engine.set_gauges()
+            body, content_type = self._families.exposition()
+            return Reply(body, headers={"server": "uvicorn", "content-type": content_type})
+        if path in FETCHED:
+            if request.method == "GET" or (path == "/ping" and request.method == "POST"):
+                return FETCHED[path](roster)
+            raise DetailError(405, "Method Not Allowed", allow="GET")
+        if path in POSTED:
+            if request.method != "POST":
+                raise DetailError(405, "Method Not Allowed", allow="POST")
+            return POSTED[path](read_json(raw, request.headers.get("content-type", "")), roster)
+        if path.endswith("/") and path[:-1] in {*FETCHED, *POSTED, *GENERATING}:
+            location = f"http://{request.headers.get('host', '')}{path[:-1]}"
+            return Reply(b"", 307, {"server": "uvicorn", "location": location})
+        raise DetailError(404, "Not Found")
+
+
+def _authorised(request: web.BaseRequest, keys: frozenset[str]) -> bool:
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and key in keys
+
+
+def _finished(reply: Reply) -> web.Response:
+    """A whole reply without any waiting."""
+    body = reply.body if isinstance(reply.body, bytes) else b""
+    return web.Response(body=body, status=reply.status, headers=reply.headers)
