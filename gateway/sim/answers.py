@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ class ToolCall:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ask:
     """What one request wants, whatever endpoint it came through.
 
@@ -71,7 +71,7 @@ class Ask:
     thinking: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """One choice, already cut to the wanted length.
 
@@ -189,8 +189,3 @@ def _text(ask: Ask, index: int) -> str:
 
 def _thoughts(served: Served) -> str:
     return f"[simulated reasoning] expert `{served.name}` would think here; no model ran."
-
-
-def limited(ask: Ask, maximum_tokens: int) -> Ask:
-    """The same request with another token limit."""
-    return replace(ask, maximum_tokens=maximum_tokens)

@@ -86,7 +86,7 @@ def _ask(body: CompletionBody, served: Served, prompt: str | list[int]) -> Ask:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Shown:
     """All the two renderings need."""
 

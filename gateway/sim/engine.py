@@ -5,32 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.sim.errors import overloaded
 from gateway.sim.experts import SimExpert
-from gateway.sim.metrics import EngineMetrics, Families
+from gateway.sim.metrics import Tallies
 from gateway.sim.plans import Plan
 
 CACHE_TOKENS = 65_536
 """Size of the pretended KV cache, for `kv_cache_usage_perc`."""
-
-
-@dataclass(slots=True)
-class Turn:
-    """One admitted generation.
-
-    Args:
-        started_s: When it was admitted, on the monotonic clock.
-        cut: The simulator itself ends the connection, so a lost client is no abort.
-        complete: Everything was sent.
-    """
-
-    started_s: float
-    cut: bool = False
-    complete: bool = False
 
 
 @dataclass(slots=True)
@@ -39,50 +23,43 @@ class Engine:
 
     Args:
         expert: Its limits apply.
-        metrics: Where it counts.
         changed: Called after every change of the counts.
+        tallies: What `/metrics` shows.
+        running: Requests being generated.
+        aborted: Requests whose client left.
+        cached_tokens: Tokens of the running requests.
+        waiting: Places not yet given, oldest first.
     """
 
     expert: SimExpert
-    metrics: EngineMetrics
     changed: Callable[[], None]
+    tallies: Tallies = field(default_factory=Tallies)
     running: int = 0
     aborted: int = 0
     cached_tokens: int = 0
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
 
-    @asynccontextmanager
-    async def admit(self, plan: Plan) -> AsyncIterator[Turn]:
-        """Hold a place while the block runs; a block left by an exception counts as aborted by the client.
+    @property
+    def cache_usage(self) -> float:
+        """Use of the pretended KV cache, 0 to 1."""
+        return min(1.0, self.cached_tokens / CACHE_TOKENS)
+
+    def admit(self, plan: Plan) -> Turn:
+        """A place for one generation, held inside `async with`."""
+        return Turn(self, plan)
+
+    async def enter(self) -> None:
+        """Take a place at once or in turn; a woken waiter was given its place by `wake`.
 
         Raises:
             SimError: the queue is full.
         """
-        arrived_s = time.monotonic()
-        await self._enter()
-        tokens = plan.prompt_tokens + plan.generated_tokens
-        self.cached_tokens += tokens
-        turn = Turn(time.monotonic())
-        self.metrics.queued.observe(turn.started_s - arrived_s)
-        self.changed()
-        try:
-            yield turn
-            turn.complete = not turn.cut
-        finally:
-            self.running -= 1
-            self.cached_tokens -= tokens
-            self._count(plan, turn, arrived_s)
-            self._wake()
-            self.changed()
-
-    async def _enter(self) -> None:
-        """Take a place at once or in turn; a woken waiter was given its place by `_wake`."""
         limit = self.expert.maximum_running
         if limit is None or (self.running < limit and not self.waiting):
             self.running += 1
             return
         if self.expert.maximum_queued is not None and len(self.waiting) >= self.expert.maximum_queued:
-            self.metrics.rejections.inc()
+            self.tallies.rejections += 1
             raise overloaded()
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiting.append(place)
@@ -90,16 +67,17 @@ class Engine:
         try:
             await place
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
-                self.running -= 1
-                self._wake()
-            else:
+            if place.cancelled():
                 self.waiting.remove(place)
+            else:
+                self.running -= 1
+                self.wake()
             self.aborted += 1
             self.changed()
             raise
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Give free places to those who wait longest."""
         limit = self.expert.maximum_running
         while self.waiting and (limit is None or self.running < limit):
             place = self.waiting.popleft()
@@ -107,34 +85,52 @@ class Engine:
                 self.running += 1
                 place.set_result(None)
 
-    def _count(self, plan: Plan, turn: Turn, arrived_s: float) -> None:
-        if not turn.complete:
+
+class Turn:
+    """One generation's place. Left by an exception it counts as aborted by the client, unless `cut` was set."""
+
+    __slots__ = ("_arrived_s", "_engine", "_plan", "cut", "started_s")
+
+    def __init__(self, engine: Engine, plan: Plan) -> None:
+        self._engine = engine
+        self._plan = plan
+        self._arrived_s = self.started_s = time.monotonic()
+        self.cut = False
+        """The simulator itself ended the connection."""
+
+    async def __aenter__(self) -> Turn:
+        engine = self._engine
+        await engine.enter()
+        self.started_s = time.monotonic()
+        engine.cached_tokens += self._plan.prompt_tokens + self._plan.generated_tokens
+        engine.changed()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        engine = self._engine
+        engine.running -= 1
+        engine.cached_tokens -= self._plan.prompt_tokens + self._plan.generated_tokens
+        if kind is None and not self.cut:
+            self._count()
+        elif not self.cut:
             # vLLM does not count aborted requests in request_success either.
-            self.aborted += 0 if turn.cut else 1
-            return
-        metrics = self.metrics
-        metrics.prompt_tokens.inc(plan.prompt_tokens)
-        metrics.prefix_queries.inc(plan.prompt_tokens)
-        metrics.generation_tokens.inc(plan.generated_tokens)
-        metrics.request_prompt.observe(plan.prompt_tokens)
-        metrics.whole.observe(time.monotonic() - arrived_s)
+            engine.aborted += 1
+        if engine.waiting:
+            engine.wake()
+        engine.changed()
+
+    def first_token_sent(self) -> None:
+        """Note the time to first token."""
+        self._engine.tallies.first_token.observe(time.monotonic() - self._arrived_s)
+
+    def _count(self) -> None:
+        tallies, plan = self._engine.tallies, self._plan
+        tallies.prompt_tokens += plan.prompt_tokens
+        tallies.generation_tokens += plan.generated_tokens
+        tallies.request_prompt.observe(plan.prompt_tokens)
+        tallies.queued.observe(self.started_s - self._arrived_s)
+        tallies.whole.observe(time.monotonic() - self._arrived_s)
         for answer in plan.answers:
             # The engine itself stops at a tool call; only the API calls it `tool_calls`.
-            metrics.success["length" if answer.finish == "length" else "stop"].inc()
-            metrics.request_generation.observe(answer.generated)
-
-    def first_token_sent(self, turn: Turn) -> None:
-        """Observe the time to first token."""
-        self.metrics.first_token.observe(time.monotonic() - turn.started_s)
-
-    def set_gauges(self) -> None:
-        """Copy the counts into the gauges, before a scrape."""
-        self.metrics.running.set(self.running)
-        self.metrics.waiting.set(len(self.waiting))
-        self.metrics.waiting_capacity.set(len(self.waiting))
-        self.metrics.cache_usage.set(min(1.0, self.cached_tokens / CACHE_TOKENS))
-
-
-def start_engines(experts: tuple[SimExpert, ...], families: Families, changed: Callable[[], None]) -> dict[str, Engine]:
-    """One engine per expert, by model name."""
-    return {expert.model: Engine(expert, EngineMetrics(expert, families), changed) for expert in experts}
+            tallies.finished["length" if answer.finish == "length" else "stop"] += 1
+            tallies.request_generation.observe(answer.generated)

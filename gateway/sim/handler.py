@@ -32,7 +32,7 @@ from gateway.sim.experts import Roster, Service
 from gateway.sim.fault_kinds import apply_fault
 from gateway.sim.faults import Fault, parse_fault
 from gateway.sim.messages import plan_messages
-from gateway.sim.metrics import Families
+from gateway.sim.metrics import exposition
 from gateway.sim.plans import Plan
 from gateway.sim.replies import JSON_HEADERS, Reply
 from gateway.sim.responses import plan_responses
@@ -85,12 +85,9 @@ class ReceivedRequest:
 class Handler:
     """Answers the requests of one server."""
 
-    def __init__(
-        self, server: SimServer, engines: Mapping[str, Engine], families: Families, tell: Callable[[], None]
-    ) -> None:
+    def __init__(self, server: SimServer, engines: Mapping[str, Engine], tell: Callable[[], None]) -> None:
         self._server = server
         self._engines = engines
-        self._families = families
         self._tell = tell
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -137,7 +134,7 @@ class Handler:
                 turn.cut = True
 
             wire.cut = cut
-            wire.first_sent = lambda: engine.first_token_sent(turn)
+            wire.first_sent = turn.first_token_sent
             return await wire.send(reply)
 
     def _fault(self, request: web.BaseRequest, value: Any, *, generating: bool) -> Fault | None:
@@ -153,9 +150,7 @@ class Handler:
     def _other(self, request: web.BaseRequest, path: str, raw: bytes) -> Reply:
         roster = self._server.roster
         if path == "/metrics" and request.method == "GET":
-            for engine in self._engines.values():
-                engine.set_gauges()
-            body, content_type = self._families.exposition()
+            body, content_type = exposition(tuple(self._engines.values()))
             return Reply(body, headers={"server": "uvicorn", "content-type": content_type})
         if path in FETCHED:
             if request.method == "GET" or (path == "/ping" and request.method == "POST"):

@@ -84,7 +84,7 @@ def _holds_result(message: dict[str, Any]) -> bool:
     return any(isinstance(part, dict) and part.get("type") == "tool_result" for part in parts)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Shown:
     """All the two renderings need."""
 

@@ -16,7 +16,7 @@ from gateway.sim.replies import Reply
 VLLM_VERSION = "0.32.0"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plan:
     """One generation before it is sent.
 

@@ -16,7 +16,7 @@ EVENT_HEADERS: Mapping[str, str] = {"server": "uvicorn", "content-type": "text/e
 DONE = b"data: [DONE]\n\n"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Event:
     """One write.
 

@@ -93,7 +93,7 @@ def _ask(body: ResponsesBody, served: Served) -> Ask:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Shown:
     """All the two renderings need."""
 

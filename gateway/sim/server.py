@@ -13,11 +13,10 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
-from gateway.sim.engine import start_engines
+from gateway.sim.engine import Engine
 from gateway.sim.experts import Roster, SimExpert
 from gateway.sim.faults import FaultBook, FaultRule, parse_fault
 from gateway.sim.handler import Handler, ReceivedRequest
-from gateway.sim.metrics import Families
 from gateway.sim.wire import reset
 
 IDLE_TIMEOUT_S = 5.0
@@ -52,8 +51,7 @@ class SimServer:
         self.requests: deque[ReceivedRequest] = deque(maxlen=KEPT_REQUESTS)
         """What arrived, oldest first, without the simulator's own `/sim` calls."""
         self._idle_timeout_s = idle_timeout_s
-        self._families = Families()
-        self._engines = start_engines(self.roster.experts, self._families, self._tell)
+        self._engines = {expert.model: Engine(expert, self._tell) for expert in self.roster.experts}
         self._watchers: set[asyncio.Future[None]] = set()
         self._reopening: set[asyncio.Task[None]] = set()
         self._web: web.Server | None = None
@@ -130,7 +128,7 @@ class SimServer:
         Raises:
             OSError: the port is taken.
         """
-        handler = Handler(self, self._engines, self._families, self._tell)
+        handler = Handler(self, self._engines, self._tell)
         self._web = web.Server(
             handler.answer,
             request_factory=_request,

@@ -24,7 +24,7 @@ FLUSH_TURNS = 100
 """Turns of the event loop a reset waits for bytes to leave."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Pace:
     """When tokens are due.
 
