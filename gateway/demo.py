@@ -59,8 +59,8 @@ def run_demo(config: Path, settings: Settings) -> None:
         CannotSimulate: see `run_simulation`.
         gateway.server.CannotServe: see `server.run`.
     """
-    _servers(settings)  # say what is wrong before anything starts
-    with _simulation(config):
+    expected = len(_servers(settings))
+    with _simulation(config, expected):
         quiet = settings.server.model_copy(update={"log_requests": False, "log_level": "warning"})
         server.run(
             settings.model_copy(update={"server": quiet}),
@@ -69,16 +69,15 @@ def run_demo(config: Path, settings: Settings) -> None:
 
 
 @contextmanager
-def _simulation(config: Path) -> Iterator[None]:
-    """Run `pointsman sim` as a child and wait until its experts listen, which it tells by closing its output."""
+def _simulation(config: Path, expected: int) -> Iterator[None]:
+    """Run `pointsman sim` as a child and wait until its experts listen: it prints a line for each."""
     command = [sys.executable, "-m", "gateway.cli", "sim", "--config", str(config)]
     # Its own session: Ctrl-C reaches the gateway first, which then stops the child in order.
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
         assert child.stdout is not None
-        first = child.stdout.readline()
-        if not first:
-            raise CannotSimulate("the simulated experts did not start")
+        if not all(child.stdout.readline() for _ in range(expected)):
+            raise CannotSimulate("the simulated experts did not start; what they said stands above")
         yield
     finally:
         child.terminate()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, cast
+from typing import Any
 
 import orjson
 import structlog
@@ -52,8 +52,3 @@ class _JsonFormatter(logging.Formatter):
 
 def _dumps(value: Any, **_: Any) -> bytes:
     return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY)
-
-
-def exception_name(error: BaseException) -> str:
-    """Return an error's type for a log field; its text may carry addresses or prompts."""
-    return cast("str", type(error).__qualname__)

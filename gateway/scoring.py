@@ -19,6 +19,8 @@ from router import DomainScores, Scorer
 
 log = structlog.get_logger(__name__)
 
+_Waiting = tuple[str, asyncio.Future[np.ndarray | None]]
+
 
 class AsyncScorer:
     """Scores prompts off the event loop.
@@ -35,7 +37,7 @@ class AsyncScorer:
         self._deadline_s = deadline_s
         self._batch_size = batch_size
         self._queue_size = queue_size
-        self._waiting: deque[tuple[str, asyncio.Future[np.ndarray | None]]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer")
         self._pump: asyncio.Task[None] | None = None
 
@@ -78,9 +80,9 @@ class AsyncScorer:
                 if not answer.done():
                     answer.set_result(None if rows is None else rows[index])
 
-    def _next_batch(self) -> list[tuple[str, asyncio.Future[np.ndarray | None]]]:
+    def _next_batch(self) -> list[_Waiting]:
         """Take the next prompts; those whose request gave up are dropped unscored."""
-        batch = []
+        batch: list[_Waiting] = []
         while self._waiting and len(batch) < self._batch_size:
             text, answer = self._waiting.popleft()
             if not answer.done():

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 
 import uvicorn
+from fastapi import FastAPI
 
 from gateway import logs
 from gateway.app import create_app
@@ -40,7 +41,7 @@ def run(settings: Settings, *, on_listening: Callable[[str], None] | None = None
         app = create_app(settings, scorer=scorer)
     except (ArtifactError, MissingSecret) as error:
         raise CannotServe(str(error)) from error
-    listening = _listen(settings.server.host, settings.server.port)
+    listening = listen(settings.server.host, settings.server.port)
     host, port = listening.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     logs.request_log().info("listening", address=address)
@@ -49,7 +50,12 @@ def run(settings: Settings, *, on_listening: Callable[[str], None] | None = None
     # uvicorn raises a caught signal once more when it is done; a clean stop should exit with 0.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    config = uvicorn.Config(
+    uvicorn.Server(uvicorn_config(app, settings)).run(sockets=[listening])
+
+
+def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """Return how uvicorn is to run the application; tests run it the same way."""
+    return uvicorn.Config(
         app,
         http="httptools",
         ws="none",
@@ -62,7 +68,6 @@ def run(settings: Settings, *, on_listening: Callable[[str], None] | None = None
         timeout_graceful_shutdown=int(settings.server.drain_s),
         proxy_headers=False,
     )
-    uvicorn.Server(config).run(sockets=[listening])
 
 
 def _refuse_open_door(settings: Settings) -> None:
@@ -81,7 +86,12 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Open the listening socket; port 0 takes a free one.
+
+    Raises:
+        CannotServe: the address is taken or not ours.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)

@@ -52,7 +52,7 @@ class _Loader(yaml.SafeLoader):
         event = self.peek_event()  # type: ignore[no-untyped-call]  # types-PyYAML leaves the parser untyped
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise yaml.composer.ComposerError(None, None, "anchors and aliases are not supported", event.start_mark)
-        return super().compose_node(parent, index)  # type: ignore[arg-type]  # None is what PyYAML passes itself
+        return super().compose_node(parent, index)
 
 
 def load(path: Path) -> Settings:
@@ -90,7 +90,7 @@ def _read_yaml(text: bytes | str, source: str) -> tuple[yaml.Node | None, Any]:
         if root is None:
             return None, {}
         _reject_double_keys(root, source)
-        return root, loader.construct_document(root)  # type: ignore[no-untyped-call]
+        return root, loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 0
@@ -98,7 +98,7 @@ def _read_yaml(text: bytes | str, source: str) -> tuple[yaml.Node | None, Any]:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigError(source, [Problem(0, "", f"is not valid YAML: {error}")]) from error
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
 
 
 def _reject_double_keys(root: yaml.Node, source: str) -> None:

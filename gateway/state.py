@@ -88,9 +88,9 @@ class Gateway:
 
     async def _open_generation(self, stack: AsyncExitStack, client: UpstreamClient) -> Generation:
         settings, catalog = self.settings, self.catalog
-        scorer = self._scorer or await asyncio.to_thread(
-            load_scorer, settings.router.artifact, threads=settings.router.threads
-        )
+        scorer = self._scorer
+        if scorer is None:
+            scorer = await asyncio.to_thread(load_scorer, settings.router.artifact, threads=settings.router.threads)
         async_scorer = await stack.enter_async_context(
             AsyncScorer(
                 scorer,

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Literal
 
 from router import DomainScores, Features
@@ -145,7 +144,7 @@ class RoutingInput:
     scores: DomainScores | None
     catalog: Catalog
     thresholds: Thresholds
-    excluded: Mapping[str, Reason] = MappingProxyType({})
+    excluded: Mapping[str, Reason] = field(default_factory=dict)
     unscored: Reason = Reason.NO_TEXT
 
 

@@ -1,0 +1,77 @@
+"""Fixtures for all tests: simulated experts and a real gateway, each on its own socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from gateway.settings import Settings
+from gateway.sim.experts import SimExpert
+from gateway.sim.server import SimServer
+from router import Scorer
+from tests.harness import RunningGateway, run_gateway
+
+pytest_plugins = ["tests.fixtures_sim"]
+
+StartGateway = Callable[..., Awaitable[RunningGateway]]
+
+
+def quick_expert(model: str, domain: str = "general", **options: Any) -> SimExpert:
+    """A simulated expert that answers at once."""
+    return SimExpert(model, domain, time_to_first_token_s=0, tokens_per_second=0, **options)
+
+
+def settings_for(experts: dict[str, Any], **sections: Any) -> Settings:
+    """Settings with these experts (`generalist` among them) and short probes."""
+    specialists = {name: expert for name, expert in experts.items() if name != "generalist"}
+    defaults = {"server": {"port": 0, "log_requests": False}, "health": {"interval_s": 0.2}}
+    return Settings.model_validate(
+        {"generalist": experts["generalist"], "experts": specialists, **(defaults | sections)}
+    )
+
+
+@pytest.fixture
+async def start_gateway() -> AsyncIterator[StartGateway]:
+    """Start gateways: `await start_gateway(settings, scorer=None)`."""
+    async with AsyncExitStack() as stack:
+
+        async def start(settings: Settings, scorer: Scorer | None = None) -> RunningGateway:
+            return await stack.enter_async_context(run_gateway(settings, scorer))
+
+        yield start
+
+
+class Town:
+    """A gateway with three simulated experts: generalist, math, coding."""
+
+    def __init__(self, gateway: RunningGateway, servers: dict[str, SimServer]) -> None:
+        self.gateway = gateway
+        self.servers = servers
+
+
+@pytest.fixture
+def start_town(start_gateway: StartGateway, sim_server: Any) -> Callable[..., Awaitable[Town]]:
+    """Start a town: `await start_town(experts={...changes}, **sections)`; the sims answer at once."""
+
+    async def start(
+        *, changes: dict[str, dict[str, Any]] | None = None, scorer: Scorer | None = None, **sections: Any
+    ) -> Town:
+        servers, experts = {}, {}
+        for name in ("generalist", "math", "coding"):
+            servers[name] = await sim_server(quick_expert(f"sim/{name}", name))
+            domains = {} if name == "generalist" else {"domains": [name]}
+            price = {"input": 1.0, "output": 2.0}
+            experts[name] = {"model": f"sim/{name}", "upstreams": [servers[name].url], "price": price, **domains}
+            experts[name] |= (changes or {}).get(name, {})
+        return Town(await start_gateway(settings_for(experts, **sections), scorer), servers)
+
+    return start
+
+
+@pytest.fixture
+async def town(start_town: Callable[..., Awaitable[Town]]) -> Town:
+    """A town with default settings."""
+    return await start_town()

@@ -1,0 +1,157 @@
+"""Runs the real gateway on a real socket inside a test, and looks at what it recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+import numpy as np
+import uvicorn
+
+from gateway import server
+from gateway.app import create_app
+from gateway.context import RequestContext, RouteRecord, record_of
+from gateway.metrics import Metrics
+from gateway.recorder import Recorder
+from gateway.settings import Settings
+from router import Scorer
+
+LABELS = ("math", "coding", "health", "general")
+
+
+class KeywordScorer:
+    """A scorer with the real interface and no model: the word that names a domain decides, `sure=` how surely."""
+
+    labels = LABELS
+    version = "keywords"
+
+    def score(self, texts: Sequence[str]) -> np.ndarray:
+        return np.array([self._row(text) for text in texts], dtype=np.float32)
+
+    def _row(self, text: str) -> list[float]:
+        sure = 0.97
+        for word in text.split():
+            if word.startswith("sure="):
+                sure = float(word.removeprefix("sure="))
+        best = next((label for label in LABELS if label in text), "general")
+        rest = (1 - sure) / (len(LABELS) - 1)
+        return [sure if label == best else rest for label in LABELS]
+
+
+class FaultyScorer(KeywordScorer):
+    """Does one thing wrong."""
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+
+    def score(self, texts: Sequence[str]) -> np.ndarray:
+        rows = super().score(texts)
+        match self.fault:
+            case "raises":
+                raise RuntimeError("no such luck")
+            case "nan":
+                rows[:, 0] = np.nan
+            case "shape":
+                rows = rows[:, :2]
+            case "slow":
+                time.sleep(0.5)
+        return rows
+
+
+class CapturingRecorder(Recorder):
+    """Keeps the records too."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        super().__init__(metrics, log_requests=False)
+        self.records: list[RouteRecord] = []
+        self._arrived = asyncio.Condition()
+
+    def put(self, context: RequestContext) -> None:
+        super().put(context)
+        self.records.append(record_of(context))
+
+    async def wait_for(self, count: int, timeout_s: float = 5) -> list[RouteRecord]:
+        """Wait until `count` requests are over: a client has its answer before the record is written."""
+        async with asyncio.timeout(timeout_s):
+            while len(self.records) < count:
+                await asyncio.sleep(0.005)
+        return self.records
+
+
+@dataclass
+class RunningGateway:
+    """A gateway that listens."""
+
+    url: str
+    app: Any
+    recorder: CapturingRecorder
+    http: httpx2.AsyncClient = field(repr=False)
+
+    async def chat(self, text: str = "hello", model: str = "auto", **fields: Any) -> httpx2.Response:
+        """Send one chat request."""
+        body = {"model": model, "messages": [{"role": "user", "content": text}], **fields}
+        return await self.http.post("/v1/chat/completions", json=body)
+
+    async def metric(self, name: str) -> dict[str, float]:
+        """Return all series of a metric by their label text."""
+        text = (await self.http.get("/metrics")).text
+        lines = [line for line in text.splitlines() if line.startswith((name + "{", name + " "))]
+        return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
+
+
+@asynccontextmanager
+async def run_gateway(settings: Settings, scorer: Scorer | None = None) -> AsyncIterator[RunningGateway]:
+    """Run the application as `pointsman serve` does, on a free port."""
+    app = create_app(settings, scorer=scorer or KeywordScorer())
+    gateway = app.state.gateway
+    recorder = gateway.recorder = CapturingRecorder(gateway.metrics)
+    listening = server.listen("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    config = server.uvicorn_config(app, settings)
+    config.timeout_graceful_shutdown = 1
+    uvicorn_server = uvicorn.Server(config)
+    serving = asyncio.create_task(uvicorn_server.serve(sockets=[listening]))
+    try:
+        async with asyncio.timeout(10):
+            while not uvicorn_server.started:
+                assert not serving.done(), "the gateway did not start"
+                await asyncio.sleep(0.002)
+        async with httpx2.AsyncClient(base_url=url, timeout=10) as client:
+            yield RunningGateway(url, app, recorder, client)
+    finally:
+        uvicorn_server.should_exit = True
+        await serving
+
+
+@dataclass
+class RawAnswer:
+    """An answer as it stands on the wire."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    seconds: float
+
+
+async def send_raw(url: str, request: bytes, *, timeout_s: float = 5) -> RawAnswer:
+    """Send bytes and read the answer until the server closes or its content-length is reached."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    started = time.perf_counter()
+    try:
+        async with asyncio.timeout(timeout_s):
+            writer.write(request)
+            await writer.drain()
+            head = await reader.readuntil(b"\r\n\r\n")
+            lines = head.decode("latin-1").split("\r\n")
+            headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines[1:] if line)}
+            length = headers.get("content-length")
+            body = await reader.readexactly(int(length)) if length else await reader.read()
+    finally:
+        writer.close()
+    return RawAnswer(int(lines[0].split()[1]), headers, body, time.perf_counter() - started)
