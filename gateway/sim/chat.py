@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from gateway.sim.answers import Answer, Ask, ToolCall, generate
@@ -13,6 +14,7 @@ from gateway.sim.errors import SimError, bad_value
 from gateway.sim.experts import Roster, Served
 from gateway.sim.logprobs import chat_logprobs
 from gateway.sim.plans import (
+    Draft,
     Plan,
     find_served,
     fingerprint,
@@ -40,8 +42,8 @@ from gateway.sim.replies import DONE, EVENT_HEADERS, Event, Reply, data_event, j
 from gateway.sim.tokens import tokenise
 
 
-def plan_chat(body: ChatBody, roster: Roster, request_id: str | None) -> Plan:
-    """Plan the answer to a chat request.
+def draft_chat(body: ChatBody, roster: Roster) -> Draft:
+    """Draft the answer to a chat request.
 
     Raises:
         SimError: what vLLM refuses, worded as vLLM does.
@@ -55,10 +57,14 @@ def plan_chat(body: ChatBody, roster: Roster, request_id: str | None) -> Plan:
         text = f"Requested sample logprobs of {body.top_logprobs}, which is greater than max allowed: 20"
         raise bad_value(text, "logprobs", body.top_logprobs)
     answers = tuple(generate(ask, index) for index in range(choices))
+    return partial(_plan, body, ask, answers)
+
+
+def _plan(body: ChatBody, ask: Ask, answers: tuple[Answer, ...], request_id: str | None) -> Plan:
+    served = ask.served
     shown = _Shown(body, served, ask, answers, new_id("chatcmpl-", request_id or body.request_id), now_s())
     if body.stream:
-        reply = Reply(_events(shown), headers=EVENT_HEADERS)
-        return Plan(served, ask.prompt_tokens, answers, reply, streamed=True)
+        return Plan(served, ask.prompt_tokens, answers, Reply(_events(shown), headers=EVENT_HEADERS))
     steps = max(answer.generated for answer in answers)
     return Plan(served, ask.prompt_tokens, answers, json_reply(_whole(shown), steps=steps))
 

@@ -12,7 +12,7 @@ from gateway.sim.chat import stop_strings
 from gateway.sim.errors import SimError, bad_value
 from gateway.sim.experts import Roster, Served
 from gateway.sim.logprobs import completion_logprobs
-from gateway.sim.plans import Plan, find_served, fingerprint, new_id, now_s, running_usage, usage
+from gateway.sim.plans import Draft, Plan, find_served, fingerprint, new_id, now_s, running_usage, usage
 from gateway.sim.prompts import (
     check_response_format,
     check_sampling,
@@ -26,8 +26,8 @@ from gateway.sim.replies import DONE, EVENT_HEADERS, Event, Reply, data_event, j
 from gateway.sim.tokens import VOCABULARY_SIZE
 
 
-def plan_completion(body: CompletionBody, roster: Roster, request_id: str | None) -> Plan:
-    """Plan the answer to a completion request; a list of prompts gives one choice (times `n`) per prompt.
+def draft_completion(body: CompletionBody, roster: Roster) -> Draft:
+    """Draft the answer to a completion request; a list of prompts gives one choice (times `n`) per prompt.
 
     Raises:
         SimError: what vLLM refuses, worded as vLLM does.
@@ -44,13 +44,16 @@ def plan_completion(body: CompletionBody, roster: Roster, request_id: str | None
     echoes = [ask.last_text if body.echo else "" for ask in asks for _ in range(body.n)]
     answers = tuple(generate(ask, index) for ask in asks for index in range(body.n))
     prompt_tokens = sum(ask.prompt_tokens for ask in asks)
-    made = new_id("cmpl-", request_id or body.request_id)
-    shown = _Shown(body, served, prompt_tokens, answers, echoes, made, now_s())
-    if body.stream:
-        reply = Reply(_events(shown), headers=EVENT_HEADERS)
-        return Plan(served, prompt_tokens, answers, reply, streamed=True)
-    steps = max(answer.generated for answer in answers)
-    return Plan(served, prompt_tokens, answers, json_reply(_whole(shown), steps=steps))
+
+    def plan(request_id: str | None) -> Plan:
+        made = new_id("cmpl-", request_id or body.request_id)
+        shown = _Shown(body, served, prompt_tokens, answers, echoes, made, now_s())
+        if body.stream:
+            return Plan(served, prompt_tokens, answers, Reply(_events(shown), headers=EVENT_HEADERS))
+        steps = max(answer.generated for answer in answers)
+        return Plan(served, prompt_tokens, answers, json_reply(_whole(shown), steps=steps))
+
+    return plan
 
 
 def _prompts(prompt: str | list[int] | list[list[int]] | list[str]) -> list[str | list[int]]:

@@ -11,7 +11,7 @@ from typing import Any
 from gateway.sim.bodies import EmbeddingsBody
 from gateway.sim.errors import SimError
 from gateway.sim.experts import Roster
-from gateway.sim.plans import Plan, find_served, new_id, now_s
+from gateway.sim.plans import Draft, Plan, find_served, new_id, now_s
 from gateway.sim.prompts import count_prompt
 from gateway.sim.replies import json_reply
 
@@ -19,8 +19,8 @@ DIMENSIONS = 64
 FORMATS = ("float", "base64")
 
 
-def plan_embeddings(body: EmbeddingsBody, roster: Roster, request_id: str | None) -> Plan:
-    """Plan the answer to an embeddings request.
+def draft_embeddings(body: EmbeddingsBody, roster: Roster) -> Draft:
+    """Draft the answer to an embeddings request.
 
     Raises:
         SimError: what vLLM refuses, worded as vLLM does.
@@ -48,21 +48,20 @@ def plan_embeddings(body: EmbeddingsBody, roster: Roster, request_id: str | None
         {"index": index, "object": "embedding", "embedding": _encoded(text, body.encoding_format)}
         for index, text in enumerate(texts)
     ]
-    whole = {
-        "id": new_id("embd-", request_id or body.request_id),
-        "object": "list",
-        "created": now_s(),
-        "model": served.name,
-        "data": entries,
-        "usage": {
-            "prompt_tokens": tokens,
-            "total_tokens": tokens,
-            "completion_tokens": 0,
-            "prompt_tokens_details": None,
-            "completion_tokens_details": None,
-        },
+    usage = {
+        "prompt_tokens": tokens,
+        "total_tokens": tokens,
+        "completion_tokens": 0,
+        "prompt_tokens_details": None,
+        "completion_tokens_details": None,
     }
-    return Plan(served, tokens, (), json_reply(whole))
+
+    def plan(request_id: str | None) -> Plan:
+        head = {"id": new_id("embd-", request_id or body.request_id), "object": "list", "created": now_s()}
+        whole = {**head, "model": served.name, "data": entries, "usage": usage}
+        return Plan(served, tokens, (), json_reply(whole))
+
+    return plan
 
 
 def _texts(wanted: str | list[int] | list[list[int]] | list[str]) -> list[str]:

@@ -11,7 +11,7 @@ from gateway.sim.answers import Answer, Ask, generate
 from gateway.sim.bodies import MessagesBody
 from gateway.sim.errors import SimError
 from gateway.sim.experts import Roster, Served
-from gateway.sim.plans import Plan, find_served, new_id
+from gateway.sim.plans import Draft, Plan, find_served, new_id
 from gateway.sim.prompts import (
     check_sampling,
     content_text,
@@ -29,8 +29,8 @@ from gateway.sim.tokens import tokenise
 STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use"}
 
 
-def plan_messages(body: MessagesBody, roster: Roster, request_id: str | None) -> Plan:
-    """Plan the answer to a messages request.
+def draft_messages(body: MessagesBody, roster: Roster) -> Draft:
+    """Draft the answer to a messages request.
 
     Raises:
         SimError: what vLLM refuses, worded as vLLM does.
@@ -39,11 +39,14 @@ def plan_messages(body: MessagesBody, roster: Roster, request_id: str | None) ->
     ask = _ask(body, served)
     check_sampling(body, 1)
     answer = generate(ask)
-    shown = _Shown(served, ask, answer, new_id("chatcmpl-", request_id or body.request_id))
-    if body.stream:
-        reply = Reply(_events(shown), headers=EVENT_HEADERS)
-        return Plan(served, ask.prompt_tokens, (answer,), reply, streamed=True)
-    return Plan(served, ask.prompt_tokens, (answer,), json_reply(_whole(shown), steps=answer.generated))
+
+    def plan(request_id: str | None) -> Plan:
+        shown = _Shown(served, ask, answer, new_id("chatcmpl-", request_id or body.request_id))
+        if body.stream:
+            return Plan(served, ask.prompt_tokens, (answer,), Reply(_events(shown), headers=EVENT_HEADERS))
+        return Plan(served, ask.prompt_tokens, (answer,), json_reply(_whole(shown), steps=answer.generated))
+
+    return plan
 
 
 def count_message_tokens(body: MessagesBody, served: Served) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
@@ -25,19 +26,21 @@ class Plan:
         prompt_tokens: Size of the prompt.
         answers: The choices.
         reply: What is sent.
-        streamed: The reply is an event stream.
     """
 
     served: Served
     prompt_tokens: int
     answers: tuple[Answer, ...]
     reply: Reply
-    streamed: bool = False
 
     @property
     def generated_tokens(self) -> int:
         """Tokens of all choices."""
         return sum(answer.generated for answer in self.answers)
+
+
+Draft = Callable[[str | None], Plan]
+"""All of a plan that the same request always has; called with the request's id it becomes a plan with fresh ids."""
 
 
 def find_served(roster: Roster, name: str | None, service: Service | None) -> Served:

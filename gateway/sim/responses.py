@@ -11,7 +11,7 @@ from gateway.sim.answers import Answer, Ask, ToolCall, generate
 from gateway.sim.bodies import ResponsesBody
 from gateway.sim.errors import SimError
 from gateway.sim.experts import Roster, Served
-from gateway.sim.plans import Plan, find_served, new_id, now_s
+from gateway.sim.plans import Draft, Plan, find_served, new_id, now_s
 from gateway.sim.prompts import (
     check_sampling,
     content_text,
@@ -38,14 +38,13 @@ TOOL_FIELDS = (
 )
 
 
-def plan_responses(value: dict[str, Any], body: ResponsesBody, roster: Roster, request_id: str | None) -> Plan:
-    """Plan the answer to a responses request.
+def draft_responses(value: dict[str, Any], body: ResponsesBody, roster: Roster) -> Draft:
+    """Draft the answer to a responses request.
 
     Args:
         value: The body as parsed, for fields that are only echoed.
         body: The body as validated.
         roster: Who can answer.
-        request_id: Not used for the body id, which vLLM takes from the body's `request_id` only.
 
     Raises:
         SimError: what vLLM refuses, worded as vLLM does.
@@ -59,12 +58,16 @@ def plan_responses(value: dict[str, Any], body: ResponsesBody, roster: Roster, r
     ask = _ask(body, served)
     check_sampling(body, 1)
     answer = generate(ask)
-    shown = _Shown(value, body, ask, answer, new_id("resp_", body.request_id), now_s())
-    if body.stream:
-        reply = Reply(_events(shown), headers=EVENT_HEADERS)
-        return Plan(served, ask.prompt_tokens, (answer,), reply, streamed=True)
-    whole = _whole(shown, list(_items(answer)))
-    return Plan(served, ask.prompt_tokens, (answer,), json_reply(whole, steps=answer.generated))
+
+    def plan(_: str | None) -> Plan:
+        # vLLM takes this id from the body's `request_id` only.
+        shown = _Shown(value, body, ask, answer, new_id("resp_", body.request_id), now_s())
+        if body.stream:
+            return Plan(served, ask.prompt_tokens, (answer,), Reply(_events(shown), headers=EVENT_HEADERS))
+        whole = _whole(shown, list(_items(answer)))
+        return Plan(served, ask.prompt_tokens, (answer,), json_reply(whole, steps=answer.generated))
+
+    return plan
 
 
 def _ask(body: ResponsesBody, served: Served) -> Ask:
