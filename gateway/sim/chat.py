@@ -35,6 +35,7 @@ from gateway.sim.prompts import (
     offered,
     refuse_other_media,
     refuse_surrogates,
+    refuse_tools,
     token_limit,
     wanted_schema,
 )
@@ -75,6 +76,7 @@ def _ask(body: ChatBody, served: Served) -> Ask:
         text = "Cannot apply chat template to an empty conversation. Provide at least one message."
         raise SimError(400, text)
     refuse_other_media(messages, served.name)
+    refuse_tools(served.expert, body.tool_choice, body.tools)
     texts = [content_text(message.get("content")) for message in messages]
     refuse_surrogates(texts)
     extra = json.dumps(body.tools) if body.tools else ""

@@ -11,7 +11,7 @@ from typing import Any
 from gateway.sim.bodies import EmbeddingsBody
 from gateway.sim.errors import SimError
 from gateway.sim.experts import Roster
-from gateway.sim.plans import Draft, Plan, find_served, new_id, now_s
+from gateway.sim.plans import Draft, Plan, new_id, now_s
 from gateway.sim.prompts import count_prompt
 from gateway.sim.replies import json_reply
 
@@ -36,7 +36,10 @@ def draft_embeddings(body: EmbeddingsBody, roster: Roster) -> Draft:
         }
         text = f"1 validation error:\n  {entry!r}"
         raise SimError(400, text, "Bad Request", "body.encoding_format", schema=True)
-    served = find_served(roster, body.model, "embeddings")
+    served = roster.find(body.model, "embeddings")
+    if served is None:
+        # The pooling server names no parameter and no aliases.
+        raise SimError(404, f"The model `{body.model}` does not exist.", "NotFoundError")
     if body.dimensions is not None:
         text = f"Model '{served.name}' does not support Matryoshka embeddings; dimensions must be unset"
         raise SimError(400, f"{text} (received dimensions={body.dimensions}).")

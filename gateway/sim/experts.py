@@ -27,6 +27,7 @@ class SimExpert:
         api_key: Required as `Authorization: Bearer ...` on everything under `/v1`.
         maximum_running: Requests generated at once (`--max-num-seqs`); the rest waits. None: no limit.
         maximum_queued: Requests that may wait (`--max-num-queued-reqs`); more get 503. None: no limit.
+        tools: False: tool requests get 400, as without `--enable-auto-tool-choice` and `--tool-call-parser`.
         logprob: Log-probability of every generated token, give or take 0.05.
     """
 
@@ -41,6 +42,7 @@ class SimExpert:
     api_key: str | None = None
     maximum_running: int | None = None
     maximum_queued: int | None = None
+    tools: bool = True
     logprob: float = -0.2
 
 

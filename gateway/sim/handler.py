@@ -34,7 +34,7 @@ from gateway.sim.faults import Fault, parse_fault
 from gateway.sim.messages import draft_messages
 from gateway.sim.metrics import exposition
 from gateway.sim.plans import Draft
-from gateway.sim.replies import JSON_HEADERS, Reply
+from gateway.sim.replies import BARE_HEADERS, JSON_HEADERS, Reply
 from gateway.sim.responses import draft_responses
 from gateway.sim.wire import Pace, Wire
 
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 FAULT_HEADER = "x-sim-fault"
 REMEMBERED_DRAFTS = 256
 REMEMBERED_BYTES = 16_384
-EMPTY_HEADERS: Mapping[str, str] = MappingProxyType({"server": "uvicorn"})
 
 Drafter = Callable[[Any, Roster], Draft]
 GENERATING: Mapping[str, tuple[Service, Drafter]] = MappingProxyType(
@@ -68,8 +67,8 @@ FETCHED: Mapping[str, Callable[[Roster], Reply]] = MappingProxyType(
     {
         "/v1/models": information.models,
         "/version": lambda _: information.version(),
-        "/health": lambda _: Reply(headers=EMPTY_HEADERS),
-        "/ping": lambda _: Reply(headers=EMPTY_HEADERS),
+        "/health": lambda _: Reply(headers=BARE_HEADERS),
+        "/ping": lambda _: Reply(headers=BARE_HEADERS),
     }
 )
 
@@ -168,7 +167,7 @@ class Handler:
         roster = self._server.roster
         if path == "/metrics" and request.method == "GET":
             body, content_type = exposition(tuple(self._engines.values()))
-            return Reply(body, headers={"server": "uvicorn", "content-type": content_type})
+            return Reply(body, headers={**BARE_HEADERS, "content-type": content_type})
         if path in FETCHED:
             if request.method == "GET" or (path == "/ping" and request.method == "POST"):
                 return FETCHED[path](roster)
@@ -179,9 +178,13 @@ class Handler:
             # Loading an adapter changes what the same request gets.
             self._drafts.clear()
             return POSTED[path](read_json(raw, request.headers.get("content-type", "")), roster)
+        if path.startswith("/v1/responses/") and "responses" in roster.services:
+            identity = path.removeprefix("/v1/responses/")
+            text = f"Response with id '{identity}' not found."
+            raise SimError(404, text, "invalid_request_error", "response_id")
         if path.endswith("/") and path[:-1] in {*FETCHED, *POSTED, *GENERATING}:
             location = f"http://{request.headers.get('host', '')}{path[:-1]}"
-            return Reply(b"", 307, {"server": "uvicorn", "location": location})
+            return Reply(b"", 307, {**BARE_HEADERS, "location": location})
         raise DetailError(404, "Not Found")
 
 

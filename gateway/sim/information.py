@@ -11,10 +11,10 @@ from gateway.sim.experts import Roster
 from gateway.sim.messages import count_message_tokens
 from gateway.sim.plans import VLLM_VERSION, find_served, now_s
 from gateway.sim.prompts import TOKENS_PER_MESSAGE, content_text
-from gateway.sim.replies import Reply, json_reply
+from gateway.sim.replies import BARE_HEADERS, Reply, json_reply
 from gateway.sim.tokens import token_id, tokenise
 
-TEXT_HEADERS = {"server": "uvicorn", "content-type": "text/plain; charset=utf-8"}
+TEXT_HEADERS = {**BARE_HEADERS, "content-type": "text/plain; charset=utf-8"}
 PERMISSIONS = {
     "allow_create_engine": False,
     "allow_sampling": True,

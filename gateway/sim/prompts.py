@@ -184,6 +184,23 @@ def check_tool_choice(choice: str | dict[str, Any] | None, tools: list[dict[str,
         raise SimError(400, f"{text} (parameter=tool_choice)", param="tool_choice")
 
 
+def refuse_tools(expert: SimExpert, choice: str | Mapping[str, Any] | None, tools: Sequence[Any] | None) -> None:
+    """Refuse tools on a server that was started without a tool parser.
+
+    Raises:
+        SimError: as vLLM words it.
+    """
+    if expert.tools or not tools or choice == "none":
+        return
+    if choice == "required":
+        raise SimError(400, 'tool_choice="required" requires --tool-call-parser to be set')
+    if isinstance(choice, Mapping):
+        name = chosen_name(choice)
+        raise SimError(400, f'tool_choice=function "{name}" requires --tool-call-parser to be set')
+    needed = "requires --enable-auto-tool-choice and --tool-call-parser to be set"
+    raise SimError(400, f'"auto" tool choice {needed}')
+
+
 def check_response_format(wanted: dict[str, Any] | None) -> None:
     """Refuse unknown and incomplete response formats.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 import orjson
@@ -11,8 +12,11 @@ import orjson
 Action = Literal["send", "raw", "hang", "fin", "rst"]
 """send: as body; raw: past the HTTP framing; hang: wait for the client to leave; fin, rst: end the connection."""
 
-JSON_HEADERS: Mapping[str, str] = {"server": "uvicorn", "content-type": "application/json"}
-EVENT_HEADERS: Mapping[str, str] = {"server": "uvicorn", "content-type": "text/event-stream; charset=utf-8"}
+BARE_HEADERS: Mapping[str, str] = MappingProxyType({"server": "uvicorn", "vary": "Origin"})
+JSON_HEADERS: Mapping[str, str] = MappingProxyType({**BARE_HEADERS, "content-type": "application/json"})
+EVENT_HEADERS: Mapping[str, str] = MappingProxyType(
+    {**BARE_HEADERS, "content-type": "text/event-stream; charset=utf-8"}
+)
 DONE = b"data: [DONE]\n\n"
 
 

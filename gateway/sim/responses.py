@@ -233,7 +233,9 @@ def _call_item(call: ToolCall, arguments: str, status: str) -> dict[str, Any]:
 def _events(shown: _Shown) -> Iterator[Event]:
     """Numbered events from `response.created` to `response.completed`; no `[DONE]`."""
     for sequence, (kind, fields, step) in enumerate(_unnumbered(shown)):
-        yield named_event({**fields, "sequence_number": sequence, "type": f"response.{kind}"}, step)
+        numbered = {**fields, "sequence_number": sequence, "type": f"response.{kind}"}
+        # vLLM's key order: the alphabet's, except that a call's name comes last.
+        yield named_event(dict(sorted(numbered.items(), key=lambda item: (item[0] == "name", item[0]))), step)
 
 
 _Bare = tuple[str, dict[str, Any], int]
