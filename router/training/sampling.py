@@ -1,0 +1,117 @@
+"""Draw balanced, lightly altered training batches; deterministic for one seed, and no model in sight."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from router.features import CONTEXT_CHARS, CONTEXT_LABEL, SELF_CONTAINED_CHARS
+from router.prompts import Prompt
+from router.recipe import Recipe
+from router.scores import FloatArray
+from router.training.splits import Splits
+
+_CONFIDENCE_WEIGHT: Final = {"high": 1.0, "medium": 0.7, "low": 0.25}
+_CONVERSATION_WEIGHT: Final = 3.0
+_NEIGHBOURS: Final = {
+    "a": "sqz", "b": "vn", "c": "xv", "d": "sf", "e": "wr", "f": "dg", "g": "fh", "h": "gj", "i": "uo", "k": "jl",
+    "l": "k", "m": "n", "n": "bm", "o": "ip", "p": "o", "r": "et", "s": "ad", "t": "ry", "u": "yi", "v": "cb",
+    "w": "qe", "y": "tu",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Texts and their soft targets, float32 (n, k), rows sum to 1."""
+
+    texts: list[str]
+    targets: FloatArray
+
+
+class _Pool:
+    """Prompts of one label, drawn with weights."""
+
+    def __init__(self, prompts: Sequence[Prompt]) -> None:
+        self._prompts = prompts
+        sources: dict[str, int] = {}
+        for prompt in prompts:
+            sources[prompt.source] = sources.get(prompt.source, 0) + 1
+        # Square root: a source with 100 times the rows is drawn 10 times as often.
+        weights = [
+            _CONFIDENCE_WEIGHT.get(prompt.confidence, 1.0)
+            * (_CONVERSATION_WEIGHT if prompt.conversation else 1.0)
+            / sources[prompt.source] ** 0.5
+            for prompt in prompts
+        ]
+        self._cumulative = np.cumsum(weights).tolist()
+
+    def draw(self, dice: random.Random) -> Prompt:
+        return dice.choices(self._prompts, cum_weights=self._cumulative)[0]
+
+
+class Sampler:
+    """Endless batches: a label at random, then a prompt of that label."""
+
+    def __init__(self, splits: Splits, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._labels = splits.labels
+        self._focus = _pools(splits.focus, splits.labels)
+        self._others = _pools(splits.others, splits.labels)
+        self._focus_share = recipe.focus_share if self._focus else 0.0
+
+    def batches(self, count: int, *, altered: bool = True) -> Iterator[Batch]:
+        """Yield `count` batches; `altered` adds typing noise and earlier turns."""
+        dice = random.Random(self._recipe.seed)
+        for _ in range(count):
+            prompts = [self._draw(dice) for _ in range(self._recipe.batch)]
+            texts = [self._altered(prompt, dice) if altered else prompt.text for prompt in prompts]
+            yield Batch(texts, np.stack([self._target(prompt) for prompt in prompts]))
+
+    def _draw(self, dice: random.Random) -> Prompt:
+        pools = self._focus if self._others == {} or dice.random() < self._focus_share else self._others
+        return pools[dice.choice(sorted(pools))].draw(dice)
+
+    def _target(self, prompt: Prompt) -> FloatArray:
+        target = np.zeros(len(self._labels), dtype=np.float32)
+        others = [label for label in prompt.alternatives if label in self._labels and label != prompt.label]
+        share = self._recipe.alternative_share if others else 0.0
+        target[self._labels.index(prompt.label)] = 1.0 - share
+        for label in others:
+            target[self._labels.index(label)] += share / len(others)
+        return target
+
+    def _altered(self, prompt: Prompt, dice: random.Random) -> str:
+        text = prompt.stem if prompt.stem and dice.random() < 0.5 else prompt.text
+        if dice.random() < 0.15:
+            text = text.lower()
+        if dice.random() < 0.15:
+            text = text.rstrip(" .?!")
+        if dice.random() < 0.08:
+            text = with_typos(text, dice)
+        if not prompt.conversation and 30 < len(text) < SELF_CONTAINED_CHARS and dice.random() < 0.12:
+            earlier = self._draw(dice).text[:CONTEXT_CHARS]
+            text = f"{text}\n{CONTEXT_LABEL}{earlier}"
+        return text
+
+
+def with_typos(text: str, dice: random.Random, rate: float = 0.03) -> str:
+    """Return `text` with some letters dropped, doubled or replaced by a key next to them."""
+    letters: list[str] = []
+    for letter in text:
+        if letter.lower() not in _NEIGHBOURS or dice.random() >= rate:
+            letters.append(letter)
+        else:
+            letters.append(dice.choice(["", letter * 2, dice.choice(_NEIGHBOURS[letter.lower()])]))
+    return "".join(letters)
+
+
+def _pools(prompts: Sequence[Prompt], labels: Sequence[str]) -> dict[str, _Pool]:
+    by_label: dict[str, list[Prompt]] = {}
+    for prompt in prompts:
+        if prompt.text:
+            by_label.setdefault(prompt.label, []).append(prompt)
+    return {label: _Pool(by_label[label]) for label in labels if label in by_label}
