@@ -27,7 +27,8 @@ Pointsman listens on {address}. The experts behind it are SIMULATED: no model ru
     -d '{{"model": "auto", "messages": [{{"role": "user", "content": "What is the derivative of x^2 * sin(x)?"}}]}}'
 
   curl -sN {address}/v1/chat/completions -H 'content-type: application/json' \\
-    -d '{{"model": "auto", "stream": true, "messages": [{{"role": "user", "content": "Why is my React list rerendering?"}}]}}'
+    -d '{{"model": "auto", "stream": true,
+         "messages": [{{"role": "user", "content": "Why does my React list render twice?"}}]}}'
 
   curl -s {address}/v1/route -H 'content-type: application/json' \\
     -d '{{"model": "auto", "messages": [{{"role": "user", "content": "Can my landlord keep my deposit?"}}]}}'

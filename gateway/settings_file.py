@@ -76,7 +76,8 @@ def parse(text: bytes | str, source: str = "experts.yaml") -> Settings:
     try:
         return Settings.model_validate(content)
     except ValidationError as error:
-        problems = [_problem(root, detail) for detail in error.errors()]
+        details = error.errors()
+        problems = [_problem(root, detail) for detail in details if not _follows(detail, details)]
         raise ConfigError(source, sorted(problems, key=lambda p: p.line)) from error
 
 
@@ -91,6 +92,8 @@ def _read_yaml(text: bytes | str, source: str) -> tuple[yaml.Node | None, Any]:
             return None, {}
         _reject_double_keys(root, source)
         return root, loader.construct_document(root)
+    except ConfigError:
+        raise
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 0
@@ -128,7 +131,15 @@ def _problem(root: yaml.Node | None, detail: Any) -> Problem:
         message = "unknown key" + _suggestion(path)
     elif detail["type"] == "missing":
         message = "is required"
+    elif detail["type"] == "too_short":
+        message = "must not be empty"
     return Problem(_line(root, path), ".".join(map(str, path)), message)
+
+
+def _follows(detail: Any, details: list[Any]) -> bool:
+    """Tell whether a list counts as empty only because its entries are wrong, which is said already."""
+    place = detail["loc"]
+    return detail["type"] == "too_short" and any(d["loc"][: len(place)] == place != d["loc"] for d in details)
 
 
 def _line(root: yaml.Node | None, path: list[str | int]) -> int:

@@ -1,12 +1,15 @@
 """Watches a stream of server-sent events go by: usage, errors, the end; hides the usage chunk nobody asked for.
 
-Bytes are relayed as they came, never re-framed. Only where an event has to be hidden is an unfinished event held
-back until its end arrives, because it might be that one. Nothing here waits or sends.
+Events are relayed as they came. An unfinished one waits for its end, so that a broken stream breaks between two
+events and the error event after it can be read. Where usage was asked for by us only, the answer must look as if
+nobody had: vLLM then moves `system_fingerprint` from the finishing chunk to the usage chunk, so the finishing chunk
+waits for its successor and gets the fingerprint back. Nothing here waits for the network or sends.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -18,6 +21,8 @@ from gateway.types import Endpoint
 # An event ends at an empty line; lines may end in LF, CRLF or CR (WHATWG HTML, "server-sent events").
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
 _DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
+# Inside JSON strings quotes are escaped, so these bytes can only be keys: events without them need no parsing.
+_INTERESTING = (b'"usage"', b'"error"', b'"finish_reason":"')
 # How a stream says that it is complete: bytes to look for first, because that is cheap, and the exact line.
 # Responses and messages have no [DONE]; the last event's own name is the end.
 _ENDINGS = {
@@ -48,63 +53,62 @@ class StreamRelay:
         self._hide_usage = hide_usage
         self._event_limit_bytes = event_limit_bytes
         self._unfinished = b""
+        self._held = b""
         self.usage = Usage()
         self.finished = False
         self.failure: PointsmanError | None = None
 
     def feed(self, chunk: bytes) -> bytes:
-        """Take what arrived and return what may go to the client now.
+        """Take what arrived and return what may go to the client now: whole events, as they came.
 
         Raises:
             UpstreamBadResponse: an event is longer than the limit.
         """
         seen = self._unfinished + chunk if self._unfinished else chunk
         end = len(seen) if seen.endswith(b"\n\n") else _last_event_end(seen)
-        complete, self._unfinished = seen[:end], seen[end:]
+        events, self._unfinished = seen[:end], seen[end:]
         if len(self._unfinished) > self._event_limit_bytes:
             raise UpstreamBadResponse("The expert's stream has an event longer than the gateway takes.")
-        kept = self._inspect(complete) if complete else b""
-        if self.failure is not None:
-            self._unfinished = b""
-            return kept if self._hide_usage else kept[len(seen) - len(chunk) :]
-        return kept if self._hide_usage else chunk
-
-    def rest(self) -> bytes:
-        """Return what was held back when the stream ended without finishing its last event."""
-        return self._unfinished if self._hide_usage else b""
-
-    def _inspect(self, events: bytes) -> bytes:
-        """Look into complete events where a cheap test says it is worth it; return them less what is hidden."""
         if self._hint in events and self._end.search(events):
             self.finished = True
-        # Inside JSON strings quotes are escaped, so these bytes can only be keys.
-        if b'"usage"' not in events and b'"error"' not in events:
+        if not self._held and not any(hint in events for hint in _INTERESTING):
             return events
-        kept, start = [], 0
+        return b"".join(self._released(events))
+
+    def held(self) -> bytes:
+        """Return the whole events that are still held back, when the stream ends without a successor to them."""
+        held, self._held = self._held, b""
+        return held
+
+    def _released(self, events: bytes) -> Iterator[bytes]:
+        """Yield the events that go out, up to and with an error."""
+        start = 0
         for match in _EVENT_END.finditer(events):
             event, start = events[start : match.end()], match.end()
-            if not self._read_event(event):
-                kept.append(event)
+            payload = _json_of(event)
+            if self._hide_usage and payload is not None and _is_usage_only(payload):
+                note_usage(self.usage, payload["usage"])
+                yield _with_fingerprint(self.held(), payload.get("system_fingerprint"))
+                continue
+            yield self.held()
+            if self._hide_usage and payload is not None and _finishes(payload):
+                self._held = event
+            else:
+                yield event
+            if payload is not None:
+                self._note(payload)
             if self.failure is not None:
-                break
-        return b"".join(kept)
+                return
 
-    def _read_event(self, event: bytes) -> bool:
-        """Note usage and errors of one event; return whether it is to be hidden."""
-        payload = _json_of(event)
-        if payload is None:
-            return False
-        error = payload.get("error")
-        if isinstance(error, dict | str):
+    def _note(self, payload: dict[str, Any]) -> None:
+        """Note usage and errors of one event."""
+        if isinstance(payload.get("error"), dict | str):
             self.failure = UpstreamBroke("The expert's engine failed in the middle of its answer.")
             self.finished = False
-            return False
         holder = payload.get("response") or payload.get("message") or payload
         usage = holder.get("usage") if isinstance(holder, dict) else None
         if isinstance(usage, dict):
             note_usage(self.usage, usage)
-            return self._hide_usage and payload.get("choices") == []
-        return False
 
 
 def note_usage(known: Usage, reported: dict[str, Any]) -> None:
@@ -136,6 +140,23 @@ def error_event(error: PointsmanError, endpoint: Endpoint) -> bytes:
 def _count(reported: dict[str, Any], name: str, other: str, known: int | None) -> int | None:
     value = reported.get(name, reported.get(other))
     return value if isinstance(value, int) else known
+
+
+def _is_usage_only(payload: dict[str, Any]) -> bool:
+    return payload.get("choices") == [] and isinstance(payload.get("usage"), dict)
+
+
+def _finishes(payload: dict[str, Any]) -> bool:
+    choices = payload.get("choices")
+    return isinstance(choices, list) and any(isinstance(c, dict) and c.get("finish_reason") for c in choices)
+
+
+def _with_fingerprint(event: bytes, fingerprint: Any) -> bytes:
+    """Give a finishing chunk the fingerprint that the usage chunk took, where vLLM writes it: at the end."""
+    written = event.rstrip(b"\r\n")
+    if not isinstance(fingerprint, str) or not written.endswith(b"}") or b'"system_fingerprint"' in written:
+        return event
+    return written[:-1] + b',"system_fingerprint":' + orjson.dumps(fingerprint) + b"}" + event[len(written) :]
 
 
 def _last_event_end(seen: bytes) -> int:

@@ -69,17 +69,19 @@ class CapturingRecorder(Recorder):
     def __init__(self, metrics: Metrics) -> None:
         super().__init__(metrics, log_requests=False)
         self.records: list[RouteRecord] = []
-        self._arrived = asyncio.Condition()
+        self._arrived = asyncio.Event()
 
     def put(self, context: RequestContext) -> None:
         super().put(context)
         self.records.append(record_of(context))
+        self._arrived.set()
 
     async def wait_for(self, count: int, timeout_s: float = 5) -> list[RouteRecord]:
         """Wait until `count` requests are over: a client has its answer before the record is written."""
         async with asyncio.timeout(timeout_s):
             while len(self.records) < count:
-                await asyncio.sleep(0.005)
+                self._arrived.clear()
+                await self._arrived.wait()
         return self.records
 
 

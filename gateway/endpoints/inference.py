@@ -32,6 +32,7 @@ from gateway.openai import ApiRequest, parse
 from gateway.state import Gateway, Generation
 from gateway.streaming import StreamRelay, error_event
 from gateway.types import Endpoint
+from gateway.upstream import UpstreamResponse
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -153,28 +154,37 @@ class _Exchange:
         context.status, context.usage = 200, relay.usage
         idle_s = context.catalog.experts[context.chosen or ""].timeouts.idle_s
         write_s = settings.timeouts.client_write_s
-        chunk = opened.first
-        with self._cutoff.phase(write_s, _client_stalled):
-            while chunk:
-                out = relay.feed(chunk)
-                if out:
-                    self._cutoff.allow(write_s, _client_stalled)
-                    await self._relay(out, opened.content_type)
-                if relay.failure is not None:
-                    # The upstream's own error event has just gone out; its [DONE] must not follow.
-                    context.error = relay.failure.code
-                    break
-                self._cutoff.allow(idle_s, _idle)
-                chunk = await opened.stream.read_chunk()
-        if relay.failure is None:
-            if rest := relay.rest():
-                await self._relay(rest, opened.content_type)
-            if not relay.finished:
-                raise UpstreamReset("The expert's server ended its stream before it was complete.")
+        try:
+            with self._cutoff.phase(write_s, _client_stalled):
+                await self._pump(opened, opened.stream, relay, idle_s, write_s)
+        except UpstreamError:
+            await self._relay(relay.held(), opened.content_type)
+            raise
+        if relay.failure is not None:
+            # The upstream's own error event has just gone out; its [DONE] must not follow.
+            context.error = relay.failure.code
+        elif not relay.finished:
+            raise UpstreamReset("The expert's server ended its stream before it was complete.")
         self._cutoff.unwatch()
         await self._body(b"", more=False)
 
+    async def _pump(
+        self, opened: Opened, stream: UpstreamResponse, relay: StreamRelay, idle_s: float, write_s: float
+    ) -> None:
+        """Move bytes from the upstream to the client; a slow reader slows the upstream down, nothing piles up."""
+        chunk = opened.first
+        while chunk and relay.failure is None:
+            out = relay.feed(chunk)
+            self._cutoff.allow(write_s, _client_stalled)
+            await self._relay(out, opened.content_type)
+            if relay.failure is None:
+                self._cutoff.allow(idle_s, _idle)
+                chunk = await stream.read_chunk()
+        await self._relay(relay.held(), opened.content_type)
+
     async def _relay(self, out: bytes, content_type: str) -> None:
+        if not out:
+            return
         if not self._started:
             self._context.first_byte = time.perf_counter()
             headers = self._headers(content_type)

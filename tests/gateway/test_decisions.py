@@ -1,0 +1,138 @@
+"""Who is asked, and for which reason: through the front door, with a scorer whose answers are known."""
+
+from typing import Any
+
+import pytest
+
+from tests.conftest import Town
+from tests.harness import FaultyScorer
+
+IMAGE = {"type": "image_url", "image_url": {"url": "http://127.0.0.1:9/never-fetched.png"}}
+
+
+async def decided(town: Town, text: str = "math", model: str = "auto", **fields: Any) -> tuple[str, str]:
+    """Return expert and reason, from `/v1/route` and from the answer, which must agree."""
+    body = {"model": model, "messages": [{"role": "user", "content": text}], **fields}
+    explained = await town.gateway.http.post("/v1/route", json=body)
+    assert explained.status_code == 200, explained.text
+    answer = await town.gateway.http.post("/v1/chat/completions", json=body)
+    shown = (answer.headers["x-pointsman-expert"], answer.headers["x-pointsman-reason"])
+    assert (explained.json()["expert"], explained.json()["reason"]) == shown
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("math", ("math", "confident")),
+        ("coding", ("coding", "confident")),
+        ("anything", ("generalist", "confident")),
+        ("health", ("generalist", "uncovered_domain")),
+        ("math sure=0.56", ("math", "confident")),
+        ("math sure=0.54", ("generalist", "low_confidence")),
+        ("", ("generalist", "no_text")),
+    ],
+)
+async def test_auto_takes_the_best_domains_expert_when_sure(town: Town, text: str, expected: Any) -> None:
+    assert await decided(town, text) == expected
+
+
+async def test_threshold_itself_is_enough(start_town: Any) -> None:
+    town = await start_town(router={"minimum_confidence": 0.5})
+    assert await decided(town, "math sure=0.5") == ("math", "confident")
+
+
+async def test_small_margin_abstains(start_town: Any) -> None:
+    town = await start_town(router={"minimum_confidence": 0.3, "minimum_margin": 0.5})
+    assert await decided(town, "math sure=0.5") == ("generalist", "small_margin")
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("math", ("math", "pinned")),
+        ("sim/math", ("math", "pinned")),
+        ("generalist", ("generalist", "pinned")),
+        ("auto/coding", ("coding", "requested_domain")),
+        ("auto/general", ("generalist", "requested_domain")),
+        ("auto:modem", ("math", "confident")),
+    ],
+)
+async def test_model_field_says_what_is_wanted(town: Town, model: str, expected: Any) -> None:
+    assert await decided(town, "math", model=model) == expected
+
+
+@pytest.mark.parametrize("model", ["gpt-9", "Math", "auto/law", "auto/", "auto:", "AUTO", "x" * 200])
+async def test_unknown_model_is_404(town: Town, model: str) -> None:
+    reply = await town.gateway.chat("math", model=model)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (404, "model_not_found")
+    assert "x-pointsman-expert" not in reply.headers
+
+
+async def test_unknown_policy_is_400_that_lists_them(town: Town) -> None:
+    for reply in (
+        await town.gateway.chat("math", model="auto:nonsense"),
+        await town.gateway.http.post(
+            "/v1/chat/completions",
+            json={"model": "auto", "messages": [{"role": "user", "content": "x"}]},
+            headers={"x-pointsman-policy": "nonsense"},
+        ),
+    ):
+        assert (reply.status_code, reply.json()["error"]["code"]) == (400, "unknown_policy")
+        assert "modem" in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("raises", "scorer_error"), ("nan", "scorer_error"), ("slow", "scorer_timeout")]
+)
+async def test_scorer_fails_generalist_answers(start_town: Any, fault: str, reason: str) -> None:
+    scorer = FaultyScorer(fault)
+    town = await start_town(scorer=scorer, router={"deadline_s": 0.1})
+    reply = await town.gateway.chat("math")
+    assert (reply.status_code, reply.headers["x-pointsman-expert"]) == (200, "generalist")
+    assert reply.headers["x-pointsman-reason"] == reason
+
+
+async def test_capability_missing_at_the_specialist_generalist_answers(start_town: Any) -> None:
+    town = await start_town(changes={"math": {"capabilities": ["logprobs"]}})
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
+    assert await decided(town, "math", tools=tools) == ("generalist", "capability")
+    assert await decided(town, "math", response_format={"type": "json_object"}) == ("generalist", "capability")
+    assert await decided(town, "math", logprobs=True) == ("math", "confident")
+    pinned = await town.gateway.chat("math", model="math", tools=tools)
+    assert (pinned.status_code, pinned.json()["error"]["param"]) == (400, "tools")
+
+
+async def test_images_go_to_who_can_see_them_or_nowhere(start_town: Any) -> None:
+    content: Any = [{"type": "text", "text": "math"}, IMAGE]
+    body = {"model": "auto", "messages": [{"role": "user", "content": content}]}
+    town = await start_town()
+    refused = await town.gateway.http.post("/v1/chat/completions", json=body)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "messages")
+    town = await start_town(changes={"coding": {"capabilities": ["vision"]}})
+    routed = (await town.gateway.http.post("/v1/route", json=body)).json()
+    assert (routed["expert"], routed["reason"], routed["fallbacks"]) == ("coding", "capability", [])
+
+
+async def test_route_explains_without_sending_or_repeating_the_prompt(town: Town) -> None:
+    body = {"model": "auto", "messages": [{"role": "user", "content": "math canary-prompt"}]}
+    reply = await town.gateway.http.post("/v1/route", json=body)
+    explained = reply.json()
+    assert explained["scores"]["math"] == pytest.approx(0.97)
+    assert explained["margin"] == pytest.approx(0.96)
+    assert (explained["domain"], explained["fallbacks"]) == ("math", ["generalist"])
+    assert "canary-prompt" not in reply.text
+    assert all(r.path in ("/health", "/v1/models") for r in town.servers["math"].requests)
+
+
+async def test_models_lists_names_aliases_and_lengths(town: Town) -> None:
+    cards = {card["id"]: card for card in (await town.gateway.http.get("/v1/models")).json()["data"]}
+    assert list(cards) == [
+        "auto", "generalist", "math", "coding", "auto/general", "auto/other", "auto/math", "auto/coding"
+    ]  # fmt: skip
+    assert cards["math"]["max_model_len"] == cards["auto/math"]["max_model_len"] == 8192
+    assert cards["math"]["root"] == "sim/math"
+    one = await town.gateway.http.get("/v1/models/sim/math")
+    assert one.json() == cards["math"]
+    missing = await town.gateway.http.get("/v1/models/nope")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")

@@ -1,0 +1,107 @@
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gateway.scoring import AsyncScorer
+from gateway.types import Reason
+from router import DomainScores
+from tests.harness import FaultyScorer, KeywordScorer
+
+
+def bridge(scorer: Any, *, deadline_s: float = 2, batch_size: int = 8, queue_size: int = 64) -> AsyncScorer:
+    return AsyncScorer(scorer, deadline_s=deadline_s, batch_size=batch_size, queue_size=queue_size)
+
+
+class GatedScorer(KeywordScorer):
+    """Waits until it may, and remembers its batches."""
+
+    def __init__(self) -> None:
+        self.may = threading.Event()
+        self.may.set()
+        self.batches: list[list[str]] = []
+
+    def score(self, texts: Sequence[str]) -> np.ndarray:
+        self.may.wait(5)
+        self.batches.append(list(texts))
+        return super().score(texts)
+
+
+async def test_score_gives_each_prompt_its_own_scores() -> None:
+    async with bridge(KeywordScorer()) as scorer:
+        found = await asyncio.gather(*(scorer.score(f"{word} {i}") for i in range(20) for word in ("math", "coding")))
+    assert [scores.top()[0] for scores in found if isinstance(scores, DomainScores)] == ["math", "coding"] * 20
+
+
+async def test_score_prompts_that_wait_become_one_batch() -> None:
+    gated = GatedScorer()
+    async with bridge(gated, batch_size=8) as scorer:
+        gated.batches.clear()
+        gated.may.clear()
+        waiting = [asyncio.create_task(scorer.score(f"math {i}")) for i in range(12)]
+        await asyncio.sleep(0)
+        gated.may.set()
+        await asyncio.gather(*waiting)
+    assert [len(batch) for batch in gated.batches] == [8, 4]
+
+
+async def test_score_empty_text_is_no_text() -> None:
+    async with bridge(KeywordScorer()) as scorer:
+        assert await scorer.score("") is Reason.NO_TEXT
+
+
+@pytest.mark.parametrize("fault", ["raises", "nan", "shape"])
+async def test_score_scorer_does_wrong_gives_the_reason_and_goes_on(fault: str) -> None:
+    faulty = FaultyScorer(fault)
+    async with bridge(faulty) as scorer:
+        assert await scorer.score("math") is Reason.SCORER_ERROR
+        faulty.fault = ""
+        assert isinstance(await scorer.score("math"), DomainScores)
+
+
+async def test_score_past_deadline_is_timeout_and_given_up_prompts_are_not_scored() -> None:
+    gated = GatedScorer()
+    async with bridge(gated, deadline_s=0.05, batch_size=1) as scorer:
+        gated.batches.clear()
+        gated.may.clear()
+        assert set(await asyncio.gather(*(scorer.score(f"math {i}") for i in range(5)))) == {Reason.SCORER_TIMEOUT}
+        gated.may.set()
+        assert isinstance(await asyncio.wait_for(scorer.score("math again"), 1), DomainScores)
+    assert len(gated.batches) == 2  # the first of the five, and the new one
+
+
+async def test_score_full_queue_is_timeout_at_once() -> None:
+    gated = GatedScorer()
+    async with bridge(gated, queue_size=3, batch_size=1) as scorer:
+        gated.may.clear()
+        first = asyncio.create_task(scorer.score("math"))
+        await asyncio.sleep(0.01)
+        waiting = [asyncio.create_task(scorer.score(f"math {i}")) for i in range(3)]
+        await asyncio.sleep(0)
+        started = time.perf_counter()
+        assert await scorer.score("one too many") is Reason.SCORER_TIMEOUT
+        assert time.perf_counter() - started < 0.05
+        gated.may.set()
+        assert all(isinstance(scores, DomainScores) for scores in await asyncio.gather(first, *waiting))
+
+
+async def test_score_slow_scorer_does_not_block_the_event_loop() -> None:
+    class Sleeper(KeywordScorer):
+        def score(self, texts: Sequence[str]) -> np.ndarray:
+            time.sleep(0.1)
+            return super().score(texts)
+
+    gaps: list[float] = []
+    async with bridge(Sleeper()) as scorer:
+        scoring = asyncio.create_task(scorer.score("math"))
+        last = time.perf_counter()
+        while not scoring.done():
+            await asyncio.sleep(0.001)
+            gaps.append(time.perf_counter() - last)
+            last = time.perf_counter()
+        assert isinstance(await scoring, DomainScores)
+    assert max(gaps) < 0.05
