@@ -39,7 +39,7 @@ from gateway.sim.prompts import (
     token_limit,
     wanted_schema,
 )
-from gateway.sim.replies import DONE, EVENT_HEADERS, Event, Reply, data_event, json_reply
+from gateway.sim.replies import DONE, EVENT_HEADERS, Event, Reply, data_event, interleaved, json_reply
 from gateway.sim.tokens import tokenise
 
 
@@ -197,19 +197,16 @@ def _events(shown: _Shown) -> Iterator[Event]:
             chunk["usage"] = running_usage(shown.ask.prompt_tokens, 0)
         yield data_event({**chunk, "prompt_token_ids": None, "prompt_text": None})
     streams = [list(_choice_chunks(shown, index, running)) for index in range(len(shown.answers))]
-    last = max(range(len(streams)), key=lambda index: len(streams[index]))
-    for step in range(len(streams[last])):
-        for index, chunks in enumerate(streams):
-            if step >= len(chunks):
-                continue
-            chunk = chunks[step]
-            if index == last and step == len(chunks) - 1 and not with_usage:
-                chunk["system_fingerprint"] = fingerprint(shown.served)
-            yield data_event(chunk, step)
+    turns = interleaved(streams)
+    if not with_usage:
+        turns[-1][1]["system_fingerprint"] = fingerprint(shown.served)
+    for step, chunk in turns:
+        yield data_event(chunk, step)
+    last_step = turns[-1][0] + 1
     if with_usage:
         chunk = {**_chunk(shown), "usage": _final_usage(shown)}
-        yield data_event({**chunk, "system_fingerprint": fingerprint(shown.served)}, len(streams[last]))
-    yield Event(DONE, len(streams[last]))
+        yield data_event({**chunk, "system_fingerprint": fingerprint(shown.served)}, last_step)
+    yield Event(DONE, last_step)
 
 
 def _chunk(shown: _Shown, *choices: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from gateway.sim.prompts import (
     token_limit,
     wanted_schema,
 )
-from gateway.sim.replies import DONE, EVENT_HEADERS, Event, Reply, data_event, json_reply
+from gateway.sim.replies import DONE, EVENT_HEADERS, Event, Reply, data_event, interleaved, json_reply
 from gateway.sim.tokens import VOCABULARY_SIZE
 
 
@@ -149,22 +149,19 @@ def _events(shown: _Shown) -> Iterator[Event]:
     with_usage = options is not None and bool(options.include_usage)
     running = with_usage and options is not None and bool(options.continuous_usage_stats)
     streams = [list(_choice_chunks(shown, index, running)) for index in range(len(shown.answers))]
-    last = max(range(len(streams)), key=lambda index: len(streams[index]))
-    for step in range(len(streams[last])):
-        for index, chunks in enumerate(streams):
-            if step >= len(chunks):
-                continue
-            chunk = chunks[step]
-            if index == last and step == len(chunks) - 1 and not with_usage:
-                chunk["system_fingerprint"] = fingerprint(shown.served)
-            yield data_event(chunk, step)
+    turns = interleaved(streams)
+    if not with_usage:
+        turns[-1][1]["system_fingerprint"] = fingerprint(shown.served)
+    for step, chunk in turns:
+        yield data_event(chunk, step)
+    last_step = turns[-1][0] + 1
     if with_usage:
         final = usage(shown.prompt_tokens, shown.answers)
         final["prompt_tokens_details"] = {"cached_tokens": 0}
         del final["completion_tokens_details"]
         chunk = {**_head(shown), "choices": [], "usage": final}
-        yield data_event({**chunk, "system_fingerprint": fingerprint(shown.served)}, len(streams[last]))
-    yield Event(DONE, len(streams[last]))
+        yield data_event({**chunk, "system_fingerprint": fingerprint(shown.served)}, last_step)
+    yield Event(DONE, last_step)
 
 
 def _choice_chunks(shown: _Shown, index: int, running: bool) -> Iterator[dict[str, Any]]:

@@ -51,10 +51,11 @@ def draft_messages(body: MessagesBody, roster: Roster) -> Draft:
 
 def count_message_tokens(body: MessagesBody, served: Served) -> int:
     """Tokens of the whole prompt of a messages request."""
-    texts = [content_text(body.system), *(content_text(message.get("content")) for message in body.messages)]
+    system = [content_text(body.system)] if body.system is not None else []
+    texts = [*system, *(content_text(message.get("content")) for message in body.messages)]
     refuse_surrogates(texts)
     extra = json.dumps(body.tools) if body.tools else ""
-    framed = len(body.messages) + (body.system is not None)
+    framed = len(body.messages) + len(system)
     return count_prompt(texts, served.expert, messages=framed, extra=extra)
 
 

@@ -68,6 +68,12 @@ def data_event(value: Any, step: int = 0) -> Event:
     return Event(b"data: " + orjson.dumps(value) + b"\n\n", step)
 
 
+def interleaved(streams: list[list[dict[str, Any]]]) -> list[tuple[int, dict[str, Any]]]:
+    """The chunks of several choices in turn, each with its step; shorter choices drop out."""
+    longest = max(map(len, streams))
+    return [(step, chunks[step]) for step in range(longest) for chunks in streams if step < len(chunks)]
+
+
 def named_event(value: Any, step: int = 0) -> Event:
     """A server-sent event named by the object's `type`, as responses and messages stream."""
     name = value["type"].encode()

@@ -73,10 +73,9 @@ def draft_responses(value: dict[str, Any], body: ResponsesBody, roster: Roster) 
 def _ask(body: ResponsesBody, served: Served) -> Ask:
     single = [{"role": "user", "content": body.input}] if isinstance(body.input, str) else body.input
     refuse_other_media(single, served.name)
-    texts = [
-        body.instructions or "",
-        *(content_text(item.get("content", item.get("output"))) for item in single),
-    ]
+    texts = [content_text(item.get("content", item.get("output"))) for item in single]
+    if body.instructions is not None:
+        texts.insert(0, body.instructions)
     refuse_surrogates(texts)
     extra = json.dumps(body.tools) if body.tools else ""
     prompt_tokens = count_prompt(texts, served.expert, messages=len(single), extra=extra)

@@ -144,6 +144,7 @@ class SimServer:
             loop = asyncio.get_running_loop()
             self._listener = await loop.create_server(self._web, self.host, self.port, reuse_address=True)
             self.port = self._listener.sockets[0].getsockname()[1]
+            self._tell()
 
     def refuse(self, *, drop: bool = False, seconds: float | None = None) -> None:
         """Close the listening socket, so that new connections are refused.
@@ -155,6 +156,7 @@ class SimServer:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
+            self._tell()
         if drop:
             self.drop_connections()
         if seconds is not None:

@@ -62,7 +62,7 @@ class Wire:
         self.cut: Callable[[], None] = lambda: None
         """Called before the connection is ended on purpose."""
         self.first_sent: Callable[[], None] = lambda: None
-        """Called when the first bytes of a stream have gone out."""
+        """Called when the first token is there."""
 
     async def send(self, reply: Reply) -> web.StreamResponse:
         """Send a reply; a whole body is only waited for, and sent by the server that gets it back."""
@@ -72,6 +72,8 @@ class Wire:
             await self._end(reply.before)
             return web.Response()
         if isinstance(reply.body, bytes):
+            await self._pace.until(0)
+            self.first_sent()
             await self._pace.until(reply.steps)
             return web.Response(body=reply.body, status=reply.status, headers=reply.headers)
         return await self._stream(reply, reply.body)
@@ -129,7 +131,7 @@ async def _flushed(transport: asyncio.Transport) -> None:
         await asyncio.sleep(0)
 
 
-def reset(transport: asyncio.Transport) -> None:
+def reset(transport: asyncio.WriteTransport) -> None:
     """Close a connection with RST."""
     connection: socket.socket = transport.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
