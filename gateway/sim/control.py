@@ -49,7 +49,7 @@ def control(server: SimServer, method: str, path: str, raw: bytes) -> Reply:
                 server.clear_faults()
                 return json_reply({"faults": []})
             case "GET", "/sim/faults":
-                return json_reply({"faults": server.state()["faults"], "known": [*KINDS, REFUSE]})
+                return json_reply({"faults": server.state()["faults"], "known": _known()})
             case "GET", "/sim/requests":
                 return json_reply([_shown(request) for request in server.requests])
             case "GET", "/sim/state":
@@ -57,6 +57,12 @@ def control(server: SimServer, method: str, path: str, raw: bytes) -> Reply:
         raise SimError(404, f"no simulator call {method} {path}", "NotFoundError")
     except SimError as error:
         return Reply(error.openai_body, error.status)
+
+
+def _known() -> dict[str, str]:
+    """Each fault's usage, the first line of its docstring."""
+    usage = {name: (kind.__doc__ or "").partition("\n")[0] for name, kind in KINDS.items()}
+    return usage | {REFUSE: "`refuse;seconds=1;drop=yes`: no new connections that long; drop: reset the open ones."}
 
 
 def _order(server: SimServer, raw: bytes) -> Reply:

@@ -25,17 +25,7 @@ def draft_embeddings(body: EmbeddingsBody, roster: Roster) -> Draft:
     Raises:
         SimError: what vLLM refuses, worded as vLLM does.
     """
-    if body.encoding_format not in FORMATS:
-        known = "'float', 'base64', 'bytes' or 'bytes_only'"
-        entry = {
-            "type": "literal_error",
-            "loc": "body.encoding_format",
-            "msg": f"Input should be {known}",
-            "input": str(body.encoding_format),
-            "ctx": {"expected": known},
-        }
-        text = f"1 validation error:\n  {entry!r}"
-        raise SimError(400, text, "Bad Request", "body.encoding_format", schema=True)
+    _check_format(body.encoding_format)
     served = roster.find(body.model, "embeddings")
     if served is None:
         # The pooling server names no parameter and no aliases.
@@ -65,6 +55,20 @@ def draft_embeddings(body: EmbeddingsBody, roster: Roster) -> Draft:
         return Plan(served, tokens, (), json_reply(whole))
 
     return plan
+
+
+def _check_format(encoding_format: str | None) -> None:
+    if encoding_format not in FORMATS:
+        known = "'float', 'base64', 'bytes' or 'bytes_only'"
+        entry = {
+            "type": "literal_error",
+            "loc": "body.encoding_format",
+            "msg": f"Input should be {known}",
+            "input": str(encoding_format),
+            "ctx": {"expected": known},
+        }
+        text = f"1 validation error:\n  {entry!r}"
+        raise SimError(400, text, "Bad Request", "body.encoding_format", schema=True)
 
 
 def _texts(wanted: str | list[int] | list[list[int]] | list[str]) -> list[str]:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gateway.sim.errors import overloaded
@@ -68,7 +69,9 @@ class Engine:
             await place
         except asyncio.CancelledError:
             if place.cancelled():
-                self.waiting.remove(place)
+                # `wake` may have dropped it already.
+                with suppress(ValueError):
+                    self.waiting.remove(place)
             else:
                 self.running -= 1
                 self.wake()

@@ -80,12 +80,12 @@ def _close_rst(_: Fault, reply: Reply) -> Reply:
     return Reply((), reply.status, reply.headers, before="rst")
 
 
-def _then(action: Action, default_events: int = 2) -> Kind:
+def _then(action: Action, usage: str) -> Kind:
     def change(fault: Fault, reply: Reply) -> Reply:
-        """Go on for `events`, then do it."""
-        wanted = fault.count("events", default_events)
+        wanted = fault.count("events", 2)
         return _with_events(reply, [*_first(reply, wanted), Event(action=action)])
 
+    change.__doc__ = usage
     return change
 
 
@@ -241,9 +241,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "status": _status,
         "delay": _delay,
         "hang": _hang,
-        "hang_mid": _then("hang"),
-        "cut_fin": _then("fin"),
-        "cut_rst": _then("rst"),
+        "hang_mid": _then("hang", "`hang_mid;events=2`: so many events, then nothing more."),
+        "cut_fin": _then("fin", "`cut_fin;events=2`: so many events, then FIN without a last chunk."),
+        "cut_rst": _then("rst", "`cut_rst;events=2`: so many events, then RST."),
         "close_fin": _close_fin,
         "close_rst": _close_rst,
         "headers_cut": _headers_cut,

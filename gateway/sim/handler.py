@@ -94,6 +94,8 @@ class Handler:
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; cancelled when its client leaves."""
+        if request.headers.get("expect", "").lower() == "100-continue" and request.transport is not None:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         raw = await request.read()
         path = request.path
         if path.startswith("/sim/"):

@@ -135,6 +135,8 @@ class SimServer:
             handler_cancellation=True,
             keepalive_timeout=self._idle_timeout_s,
             access_log=None,
+            # vLLM does not unpack request bodies.
+            auto_decompress=False,
         )
         await self.accept()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.sim import SimExpert
+from gateway.sim.fault_kinds import KINDS
 from tests.fixtures_sim import StartSim
 from tests.sim.wire import CHAT, chat, get, post
 
@@ -60,3 +61,10 @@ async def test_control_state_names_experts_and_counts(sim_server: StartSim) -> N
     state = (await get(server, "/sim/state")).json
     assert [expert["model"] for expert in state["experts"]] == ["a", "b"]
     assert (state["url"], state["running"], state["received"]) == (server.url, 0, 0)
+
+
+async def test_control_explains_every_fault(sim_server: StartSim) -> None:
+    known = (await get(await sim_server(), "/sim/faults")).json["known"]
+    assert known.keys() == {*KINDS, "refuse"}
+    for name, usage in known.items():
+        assert usage.startswith(f"`{name}"), name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ import pytest
 from gateway.sim import SimExpert, SimServer
 from gateway.sim.wire import reset
 from tests.fixtures_sim import StartSim
-from tests.sim.wire import CHAT, HELLO, JSON, chat, get, post, request_bytes
+from tests.sim.wire import CHAT, HELLO, JSON, chat, exchange, get, post, request_bytes
 
 SLOW = SimExpert("m", time_to_first_token_s=0, tokens_per_second=20)
 
@@ -128,3 +129,28 @@ async def test_same_name_twice_on_a_port_is_refused() -> None:
         SimServer(SimExpert("a"), SimExpert("b", aliases=("a",)))
     with pytest.raises(ValueError, match="at least one"):
         SimServer()
+
+
+async def test_expect_continue_is_answered_before_the_body(sim_server: StartSim) -> None:
+    server = await sim_server()
+    body = json.dumps({"messages": HELLO}).encode()
+    head = request_bytes("POST", CHAT, body, content_type=JSON, expect="100-continue").removesuffix(body)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(head)
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(body)
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+    writer.close()
+
+
+async def test_gzip_request_body_is_refused(sim_server: StartSim) -> None:
+    packed = gzip.compress(json.dumps({"messages": HELLO}).encode())
+    answer = await post(await sim_server(), CHAT, packed, content_encoding="gzip")
+    assert (answer.status, answer.json) == (400, {"detail": "There was an error parsing the body"})
+
+
+async def test_chunked_request_body_is_read(sim_server: StartSim) -> None:
+    body = json.dumps({"messages": HELLO}).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: sim\r\nconnection: close\r\ncontent-type: {JSON}\r\n"
+    sent = f"{head}transfer-encoding: chunked\r\n\r\n{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n"
+    assert (await exchange((await sim_server()).port, sent)).status == 200
