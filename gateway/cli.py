@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from gateway import __version__
+from gateway import __version__, cli_training
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
@@ -25,6 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # it would swallow the brackets of "pointsman[train]"
 )
 
 
@@ -130,6 +131,10 @@ def demo(
         run_demo(config, _settings(config).with_address(None, port))
     except (CannotSimulate, server.CannotServe) as error:
         _fail(str(error))
+
+
+app.command()(cli_training.train)
+app.command()(cli_training.evaluate)
 
 
 def _settings(path: Path) -> Settings:

@@ -90,7 +90,7 @@ class TimeoutOverrides(Strict):
     connect_s: Seconds | None = Field(None, description="Time to a TCP connection.")
     first_token_s: Seconds | None = Field(None, description="Time to the first byte of a stream.")
     idle_s: Seconds | None = Field(None, description="Longest silence inside a stream.")
-    total_s: Seconds | None = Field(None, description="Whole request, retries included.")
+    total_s: Seconds | None = Field(None, description="Time to a plain answer; the file's bounds the whole request.")
 
 
 class ExpertSettings(Strict):
@@ -209,7 +209,7 @@ class LimitSettings(Strict):
     max_tokens: int = Field(131_072, ge=1, description="Largest `max_tokens` and its synonyms.")
     logprobs: int = Field(20, ge=0, description="Most log-probabilities per token.")
     response_bytes: int = Field(64 * 2**20, ge=1_024, description="Largest plain answer of an upstream.")
-    event_bytes: int = Field(2**20, ge=1_024, description="Longest single event of an upstream's stream.")
+    event_bytes: int = Field(4 * 2**20, ge=1_024, description="Longest single event of an upstream's stream.")
 
 
 class PassThroughSettings(Strict):

@@ -1,0 +1,140 @@
+"""Who may import whom (DESIGN section 2): an `ast` walk that also sees imports inside functions."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted(path for package in ("router", "gateway") for path in (ROOT / package).rglob("*.py"))
+HTTP = {"aiohttp", "httpx", "httpx2", "fastapi", "starlette", "uvicorn", "requests", "http", "urllib3"}
+
+# Each layer may import those before it; modules of one line may import each other.
+LAYERS = [
+    {"errors", "types", "logs"},
+    {"policies", "settings"},
+    {"settings_file", "catalog", "openai", "context"},
+    {"metrics", "upstream", "cutoff", "streaming", "scoring"},
+    {"health", "recorder"},
+    {"dispatch", "pipeline", "explain"},
+    {"state", "dry_run"},
+    {"guard"},
+    {"endpoints", "openapi"},
+    {"app"},
+    {"server"},
+    {"demo"},
+    {"cli_training", "cli"},
+]
+OWNERS = {
+    "aiohttp": {"gateway/upstream.py"},
+    "prometheus_client": {"gateway/metrics.py"},
+    "yaml": {"gateway/settings_file.py"},
+    "concurrent": {"gateway/scoring.py"},
+    "threading": set[str](),
+    "sqlite3": set[str](),
+    "uvicorn": {"gateway/server.py"},
+}
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_modules_are_found() -> None:
+    assert len(MODULES) > 40
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if "router" in p.parts], ids=name_of)
+def test_router_knows_neither_http_nor_asyncio_nor_gateway(path: Path) -> None:
+    forbidden = HTTP | {"asyncio", "anyio", "gateway", "socket"}
+    assert not {name.split(".")[0] for name in imports_of(path)} & forbidden
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if "gateway" in p.parts], ids=name_of)
+def test_gateway_uses_only_routers_public_names(path: Path) -> None:
+    import router
+
+    names = [name for name in imports_of(path) if name.split(".")[0] == "router"]
+    assert {name.removeprefix("router").lstrip(".") for name in names} <= {"", *router.__all__}
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parent == ROOT / "gateway"], ids=name_of)
+def test_gateway_imports_only_earlier_layers(path: Path) -> None:
+    if path.stem == "__init__":
+        assert not [name for name in imports_of(path) if name.startswith("gateway")]
+        return
+    layer = next(i for i, names in enumerate(LAYERS) if path.stem in names)
+    allowed = set().union(*LAYERS[: layer + 1]) | {"sim", "__version__", ""}
+    for name in imports_of(path):
+        package, _, rest = name.partition(".")
+        if package == "gateway" and rest:
+            assert rest.split(".")[0] in allowed, f"{path.stem} imports {name}"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parent.name == "policies"], ids=name_of)
+def test_policies_import_types_only(path: Path) -> None:
+    ours = {name for name in imports_of(path) if name.startswith(("gateway", "router"))}
+    assert all(name.startswith(("gateway.types", "gateway.policies")) for name in ours)
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if "sim" in p.parts], ids=name_of)
+def test_simulated_experts_are_an_independent_party(path: Path) -> None:
+    ours = {name for name in imports_of(path) if name.startswith(("gateway", "router"))}
+    assert all(name.startswith("gateway.sim") for name in ours)
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if "sim" not in p.parts and "gateway" in p.parts], ids=name_of)
+def test_libraries_have_a_single_owner(path: Path) -> None:
+    for library, owners in OWNERS.items():
+        if library in {name.split(".")[0] for name in imports_of(path)}:
+            assert name_of(path) in owners, f"{library} belongs to {owners}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_environment_is_read_in_settings_only(path: Path) -> None:
+    read = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)]
+    uses = [node for node in read if node.attr in ("environ", "getenv")]
+    assert not uses or name_of(path) == "gateway/settings.py"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_global_state(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Global)]
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.List | ast.Set | ast.Dict):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            assert isinstance(target, ast.Name)
+            # Constants by name; nothing may change them.
+            assert target.id.lstrip("_").isupper() or target.id == "__all__", f"{target.id} is mutable module state"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_files_stay_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 320
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        ("router", ["torch", "onnxruntime", "tokenizers", "sklearn", "transformers", "asyncio"]),
+        ("gateway.app", ["torch", "onnxruntime", "tokenizers", "sklearn", "transformers", "gateway.sim"]),
+    ],
+)
+def test_import_loads_no_heavy_library(module: str, unwanted: list[str]) -> None:
+    code = f"import sys, {module}; print([name for name in {unwanted} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
