@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --requir
 SERVE := $(VENV)/.serve
 DEV := $(VENV)/.dev
 
-.PHONY: help demo test test-all test-vllm test-container lint format lock schema clean
+.PHONY: help demo test test-slow test-all test-vllm test-container lint format lock schema clean
 
 help: ## what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,8 +19,10 @@ demo: $(SERVE) ## simulated experts and the gateway on 127.0.0.1:8080
 test: $(DEV) ## the quick suite, under two minutes
 	$(BIN)/python -m pytest -m "not slow and not vllm and not container" -n 2
 
-test-all: $(DEV) ## everything that needs neither vLLM nor a container builder
-	$(BIN)/python -m pytest -m "not vllm and not container" -n 2
+test-slow: $(DEV) ## what the quick suite leaves out, as far as it needs neither vLLM nor a container builder
+	$(BIN)/python -m pytest -m "slow and not vllm and not container" -n 2
+
+test-all: test test-slow ## both
 
 test-vllm: $(DEV) ## the contract suite against real vLLM servers on this CPU (downloads about 630 MB once)
 	POINTSMAN_TEST_VLLM=1 $(BIN)/python -m pytest tests/e2e -m vllm

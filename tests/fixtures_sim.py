@@ -25,9 +25,7 @@ async def sim_server() -> AsyncIterator[StartSim]:
         async def start(*experts: SimExpert, keep_timing: bool = False, **options: object) -> SimServer:
             wanted = experts or (SimExpert("sim"),)
             if not keep_timing:
-                wanted = tuple(
-                    replace(expert, time_to_first_token_s=0.0, tokens_per_second=0.0) for expert in wanted
-                )
+                wanted = tuple(replace(expert, time_to_first_token_s=0.0, tokens_per_second=0.0) for expert in wanted)
             server = SimServer(*wanted, **options)  # type: ignore[arg-type]  # host, port, idle_timeout_s
             return await stack.enter_async_context(server)
 
