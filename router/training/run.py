@@ -87,7 +87,10 @@ def train(
     fine_tune(classifier, Sampler(splits, recipe), recipe, progress)
     progress("exporting to int8")
     export(classifier, output)
-    card = _card(recipe, splits, (*folders, *focus), classifier.base, classifier.base_sha256)
+    card = {
+        **_card(recipe, splits, (*folders, *focus), classifier.base, classifier.base_sha256),
+        "command": _command(folders, output, focus, validation, recipe),
+    }
     _write_card(output, card)
     progress("calibrating")
     card["calibration"] = _calibration(load_scorer(output), splits, recipe)
@@ -224,6 +227,15 @@ def _card(recipe: Recipe, splits: Splits, folders: Sequence[Path], base: str, ba
         },
         "libraries": {name: metadata.version(name) for name in _LIBRARIES},
     }
+
+
+def _command(
+    folders: Sequence[Path], output: Path, focus: Sequence[Path], validation: Sequence[Path], recipe: Recipe
+) -> str:
+    """Return the command line that repeats this training; other recipe fields are in the card."""
+    words = ["pointsman train", *map(str, folders)]
+    words += [f"--focus {folder}" for folder in focus] + [f"--validation {folder}" for folder in validation]
+    return " ".join([*words, f"--output {output}", f"--steps {recipe.steps}"])
 
 
 def _write_card(folder: Path, card: dict[str, Any]) -> None:

@@ -1,0 +1,116 @@
+"""The whole training road on a tiny encoder made on the spot, from JSONL to a scorer that has learnt something."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+import router
+from router import DataError, DomainScores, MissingExtraError, Recipe, load_scorer
+
+WORDS = {
+    "math": ["triangle", "integral", "prime", "fraction", "matrix", "angle", "sum", "equation"],
+    "law": ["contract", "tenant", "court", "statute", "appeal", "lawyer", "custody", "will"],
+    "general": ["dinner", "holiday", "dog", "joke", "movie", "weather", "gift", "party"],
+}
+FILLER = ["please", "tell", "me", "about", "the", "my", "what", "is", "a", "with"]
+
+
+def test_train_without_the_extra_says_what_to_install(tmp_path: Path) -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        with pytest.raises(MissingExtraError, match=r'pip install "pointsman\[train\]"'):
+            router.train([tmp_path], tmp_path / "out")
+    else:
+        assert MissingExtraError("torch").library == "torch"
+
+
+def test_evaluate_folder_without_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no \.jsonl"):
+        router.evaluate([tmp_path])
+
+
+def test_evaluate_small_folder_reports_every_figure(tmp_path: Path) -> None:
+    rows = [
+        {"text": "Solve 3x + 4 = 19 for x", "label": "math", "lang": "en"},
+        {"text": "Fix this Python traceback: KeyError 'id'", "label": "coding", "lang": "en"},
+        {"text": "unknown label", "label": "astrology"},
+    ]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines: list[str] = []
+    report = router.evaluate([tmp_path], progress=lines.append)
+    assert (report.overall.count, report.skipped) == (2, 1)
+    assert report.overall.accuracy == 1.0
+    assert report.majority_accuracy == 0.5
+    assert set(report.sources) == {"mine"}
+    assert report.milliseconds["mean"] > 0
+    assert lines
+    json.dumps(report.as_dict())
+
+
+def make_prompt(label: str, dice: random.Random) -> str:
+    words = dice.sample(FILLER, 3) + dice.sample(WORDS[label], 2)
+    dice.shuffle(words)
+    return " ".join(words)
+
+
+def make_data(folder: Path, count: int, seed: int) -> Path:
+    folder.mkdir()
+    dice = random.Random(seed)
+    for label in WORDS:
+        for part in ("a", "b"):
+            lines = [json.dumps({"text": make_prompt(label, dice), "label": label}) for _ in range(count)]
+            (folder / f"{label}-{part}.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def make_base(folder: Path) -> Path:
+    """Write a two-layer BERT with random weights and a word-level vocabulary."""
+    import tokenizers
+    import transformers
+
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *FILLER, *(word for words in WORDS.values() for word in words)]
+    model = tokenizers.models.WordPiece({word: n for n, word in enumerate(vocabulary)}, unk_token="[UNK]")
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = tokenizers.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    config = transformers.BertConfig(
+        vocab_size=2000, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+    )
+    transformers.BertModel(config).save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("default")  # the training libraries warn about themselves
+def test_train_tiny_data_makes_an_artifact_that_beats_chance(tmp_path: Path) -> None:
+    for library in ("torch", "transformers", "onnx", "sklearn"):
+        pytest.importorskip(library, reason="needs the train extra")
+    recipe = Recipe(
+        name="tiny", base=make_base(tmp_path / "base"), steps=60, max_tokens=32, encoder_rate=2e-3, head_rate=2e-2
+    )
+    lines: list[str] = []
+    result = router.train(
+        [make_data(tmp_path / "train", 60, seed=1)],
+        tmp_path / "out",
+        focus=[make_data(tmp_path / "focus", 60, seed=2)],
+        validation=[make_data(tmp_path / "validation", 20, seed=3)],
+        recipe=recipe,
+        progress=lines.append,
+    )
+    assert result.evaluations["validation"].accuracy > 0.8
+    assert result.labels == ("general", "law", "math")
+    assert {"TF-IDF + logistic regression", "majority label of the set"} == set(result.baselines["validation"])
+    scorer = load_scorer(tmp_path / "out")
+    assert scorer.version == result.version
+    assert DomainScores(scorer.labels, scorer.score(["what is the tenant contract"])[0]).top()[0] == "law"
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    assert card["command"].startswith("pointsman train ")
+    assert card["training"]["prompts"]["hand-written"] > 0
+    assert any("step 60 of 60" in line for line in lines)
