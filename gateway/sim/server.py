@@ -63,6 +63,11 @@ class SimServer:
         return f"http://{self.host}:{self.port}"
 
     @property
+    def prompts(self) -> list[ReceivedRequest]:
+        """The POSTs among `requests`: what was asked, without a gateway's health and model probes in between."""
+        return [request for request in self.requests if request.method == "POST"]
+
+    @property
     def running(self) -> int:
         """Requests being generated."""
         return sum(engine.running for engine in self._engines.values())

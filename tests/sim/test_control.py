@@ -56,6 +56,14 @@ async def test_control_shows_requests_as_received(sim_server: StartSim) -> None:
     assert server.requests[1].body == b"\xff"
 
 
+async def test_server_prompts_leave_out_probes(sim_server: StartSim) -> None:
+    server = await sim_server()
+    await chat(server)
+    await get(server, "/health")
+    assert [request.path for request in server.prompts] == [CHAT]
+    assert server.requests[-1].path == "/health"
+
+
 async def test_control_state_names_experts_and_counts(sim_server: StartSim) -> None:
     server = await sim_server(SimExpert("a"), SimExpert("b", api_key="k"))
     state = (await get(server, "/sim/state")).json
