@@ -23,9 +23,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 LOCK_FILE = HERE / "requirements.txt"
-MODEL_SOURCES = [
-    HERE / name for name in ("make_models.py", "teach.py", "lessons.json", "chat_template.jinja")
-]
+MODEL_SOURCES = [HERE / name for name in ("make_models.py", "teach.py", "lessons.json", "chat_template.jinja")]
 PYTHON = (3, 11)  # the lock is for this one
 DISK_BYTES = 4 * 2**30
 

@@ -229,9 +229,7 @@ def main() -> int:
     if sys.argv[1:] == ["--guard"]:
         return guard_main()
     parser = argparse.ArgumentParser(description="Start real vLLM servers with tiny models on free ports.")
-    parser.add_argument(
-        "kinds", nargs="+", choices=KINDS, metavar="KIND", help="lora, reasoner or embed; repeatable"
-    )
+    parser.add_argument("kinds", nargs="+", choices=KINDS, metavar="KIND", help="lora, reasoner or embed; repeatable")
     parser.add_argument("--ready-file", help="JSON written once all servers answer")
     parser.add_argument("--logs", help="folder of the servers' logs")
     parser.add_argument("--with-stdin", action="store_true", help="stop when standard input closes, too")

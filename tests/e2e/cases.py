@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .lessons import STRICT_WEATHER, TIME, WEATHER, messages, question
+from .lessons import TIME, WEATHER, messages, question
 
 Body = dict[str, Any]
 
@@ -35,6 +35,12 @@ class Case:
     path: str
     body: Body
     server: str = "lora"
+
+    @property
+    def hides_usage(self) -> bool:
+        """The gateway asks for the usage chunk, the client did not: it must not see it."""
+        asked = (self.body.get("stream_options") or {}).get("include_usage")
+        return bool(self.body.get("stream")) and not asked and self.path in (CHAT, COMPLETIONS)
 
 
 def chat(lesson: str = "greeting", **fields: Any) -> Body:
@@ -77,9 +83,9 @@ CHATS: dict[str, Body] = {
     "tools-not-parallel": with_tools(WEATHER, TIME, lesson="two_calls", parallel_tool_calls=False),
     "tools-unused": with_tools(WEATHER, lesson="greeting_tools_unused"),
     "tools-none": with_tools(WEATHER, tool_choice="none"),
-    "tools-required": with_tools(STRICT_WEATHER, tool_choice="required"),
-    "tools-required-cut": with_tools(STRICT_WEATHER, tool_choice="required", max_tokens=8),
-    "tools-named": with_tools(STRICT_WEATHER, tool_choice=function("get_weather")),
+    "tools-required": with_tools(WEATHER, lesson="greeting_tools_unused", tool_choice="required"),
+    "tools-required-cut": with_tools(WEATHER, lesson="greeting_tools_unused", tool_choice="required", max_tokens=8),
+    "tools-named": with_tools(WEATHER, lesson="greeting_tools_unused", tool_choice=function("get_weather")),
     "tools-conversation": with_tools(WEATHER, lesson="tool_result"),
     "top-k": chat(temperature=1, seed=7, top_k=3, min_p=0.1, top_p=0.9),
     "min-tokens": chat(min_tokens=20, max_tokens=24),
@@ -88,7 +94,6 @@ CHATS: dict[str, Body] = {
     "stop-token-ids": chat("counting", stop_token_ids=[300, 301], include_stop_str_in_output=True),
     "bad-words": chat(bad_words=["day"]),
     "allowed-token-ids": chat(allowed_token_ids=[300, 301, 302], max_tokens=4),
-    "prompt-logprobs": chat(prompt_logprobs=1),
     "token-ids": chat(return_token_ids=True),
     "tokens-as-ids": chat(logprobs=True, return_tokens_as_token_ids=True),
     "special-tokens": chat(skip_special_tokens=False, spaces_between_special_tokens=False),
@@ -104,7 +109,6 @@ REASONING: dict[str, Body] = {
     "reasoning-not-included": chat("reasoning", model="tiny-reasoner", include_reasoning=False),
     "reasoning-effort": chat("reasoning", model="tiny-reasoner", reasoning_effort="low"),
 }
-# Beams are not streamed; vLLM says so with a 400, which is compared all the same.
 USAGE_CHUNK = {"stream_options": {"include_usage": True}}
 CONTINUOUS = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
 
@@ -121,10 +125,8 @@ COMPLETED: dict[str, Body] = {
     "token-id-lists": completion([[300, 301], [302, 303]]),
     "stop": completion(stop=["e"]),
     "n": completion(n=2, temperature=1, seed=3),
-    "prompt-logprobs": completion(prompt_logprobs=2),
     "ignore-eos": completion(ignore_eos=True, min_tokens=4),
     "lora": completion(model="tiny-lora"),
-    "suffix-refused": completion(suffix="end"),
 }
 
 
@@ -194,7 +196,10 @@ REFUSED: dict[str, tuple[str, Body]] = {
     "top-p": (CHAT, chat(top_p=2)),
     "stop-too-many": (CHAT, chat(stop=["a", "b", "c", "d", "e"])),
     "n-without-sampling": (CHAT, chat(n=2)),
-    "schema": (CHAT, chat(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": 5}}})),
+    "schema": (
+        CHAT,
+        chat(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": 5}}}),
+    ),
     "format": (CHAT, chat(response_format={"type": "nonsense"})),
     "tool-unknown": (CHAT, with_tools(WEATHER, tool_choice=function("nope"))),
     "tool-choice-alone": (CHAT, chat(tool_choice="auto")),
@@ -203,6 +208,9 @@ REFUSED: dict[str, tuple[str, Body]] = {
     "top-logprobs-alone": (CHAT, chat(top_logprobs=2)),
     "stream-options-alone": (CHAT, chat(stream_options={"include_usage": True})),
     "content-part": (CHAT, chat(messages=[{"role": "user", "content": [{"type": "nonsense"}]}])),
+    "prompt-logprobs-stream": (CHAT, chat(prompt_logprobs=1, stream=True)),
+    "completion-suffix": (COMPLETIONS, completion(suffix="end")),
+    "completion-suffix-stream": (COMPLETIONS, completion(suffix="end", stream=True)),
     "completion-too-long": (COMPLETIONS, completion(TOO_LONG)),
     "completion-token-range": (COMPLETIONS, completion([99999999])),
     "response-too-long": (RESPONSES, response(TOO_LONG)),
@@ -222,10 +230,12 @@ def accepted() -> Iterator[Case]:
         yield Case(f"chat-{name}-stream-usage", CHAT, body | {"stream": True} | USAGE_CHUNK)
     yield Case("chat-greeting-stream-continuous-usage", CHAT, chat(stream=True) | CONTINUOUS)
     yield Case("chat-greeting-stream-usage-false", CHAT, chat(stream=True, stream_options={"include_usage": False}))
+    yield Case("chat-prompt-logprobs", CHAT, chat(prompt_logprobs=1))
     for name, body in REASONING.items():
         yield from _both("chat", name, CHAT, body, "reasoner")
     for name, body in COMPLETED.items():
         yield from _both("completion", name, COMPLETIONS, body)
+    yield Case("completion-prompt-logprobs", COMPLETIONS, completion(prompt_logprobs=2))
     yield Case("completion-text-stream-usage", COMPLETIONS, completion(stream=True) | USAGE_CHUNK)
     for name, body in RESPONDED.items():
         yield from _both("response", name, RESPONSES, body, _server(body))

@@ -10,23 +10,6 @@ from .processes import VLLM
 _BOOK = json.loads((VLLM / "lessons.json").read_text())
 WEATHER: dict[str, Any] = _BOOK["tools"]["get_weather"]
 TIME: dict[str, Any] = _BOOK["tools"]["get_time"]
-# For forced calls: the model need not know it, the grammar leaves it no other choice.
-STRICT_WEATHER: dict[str, Any] = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "Weather in a city",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "city": {"type": "string", "enum": ["Paris", "Rome"]},
-                "days": {"type": "integer", "minimum": 1, "maximum": 3},
-            },
-            "required": ["city", "days"],
-            "additionalProperties": False,
-        },
-    },
-}
 
 
 def question(lesson: str) -> str:

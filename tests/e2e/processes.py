@@ -14,8 +14,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from .wire import ask
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,7 +85,7 @@ def gateway(folder: Path, config: Mapping[str, object]) -> Iterator[str]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     file, said = folder / "experts.yaml", folder / "gateway.log"
-    file.write_text(yaml.safe_dump(dict(config)))
+    file.write_text(json.dumps(config))  # JSON is YAML, too
     port = _free_port()
     command = [str(POINTSMAN), "serve", "--config", str(file), "--host", "127.0.0.1", "--port", str(port)]
     with (
