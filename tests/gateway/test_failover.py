@@ -80,7 +80,7 @@ async def test_refused_connection_next_replica_answers(start_gateway: Any, sim_s
     first.refuse(drop=True)
     for _ in range(6):
         assert (await gateway.chat("hello")).status_code == 200
-    assert len([r for r in second.requests if r.path == "/v1/chat/completions"]) == 6
+    assert len(second.prompts) == 6
 
 
 async def test_all_down_is_503_then_recovers(start_gateway: Any, sim_server: Any) -> None:
@@ -123,9 +123,7 @@ async def test_other_errors_pass_through_unchanged(town: Town, code: int) -> Non
     reply = await town.gateway.chat("math")
     assert reply.status_code == code
     assert reply.json()["error"]["message"] == "about your request"
-    assert not town.servers["generalist"].requests or all(
-        r.path != "/v1/chat/completions" for r in town.servers["generalist"].requests
-    )
+    assert not town.servers["generalist"].prompts
     (record,) = await town.gateway.recorder.wait_for(1)
     assert (record.status, record.error) == (code, f"upstream_{code}")
 
@@ -134,7 +132,7 @@ async def test_redirect_is_not_followed(town: Town) -> None:
     town.servers["math"].fault(f"redirect;location={town.servers['coding'].url}/v1/chat/completions", count=None)
     reply = await town.gateway.chat("math")
     assert (reply.status_code, reply.json()["error"]["code"]) == (502, "upstream_redirect")
-    assert all(r.path != "/v1/chat/completions" for r in town.servers["coding"].requests)
+    assert not town.servers["coding"].prompts
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ async def test_answer_goes_to_the_expert_and_says_why(town: Town, endpoint: Endp
         "x-pointsman-policy": "modem",
         "x-pointsman-fallbacks": "0",
     }
-    assert town.servers["math"].requests[-1].path == endpoint.path
+    assert town.servers["math"].prompts[-1].path == endpoint.path
     (record,) = await town.gateway.recorder.wait_for(1)
     assert (record.endpoint, record.chosen, record.status, record.error) == (endpoint.value, "math", 200, None)
     assert record.request_id == reply.headers["x-request-id"]
@@ -79,7 +79,7 @@ def without_times(body: bytes) -> bytes:
 
 async def test_stream_usage_is_asked_for_and_hidden(town: Town) -> None:
     reply = await town.gateway.chat("math", stream=True)
-    assert orjson.loads(town.servers["math"].requests[-1].body)["stream_options"] == {"include_usage": True}
+    assert orjson.loads(town.servers["math"].prompts[-1].body)["stream_options"] == {"include_usage": True}
     assert b'"usage"' not in reply.content
     assert events_of(reply.content)[-1] == b"data: [DONE]"
 
@@ -94,14 +94,14 @@ async def test_stream_usage_is_shown_to_who_asks(town: Town) -> None:
 async def test_stream_other_options_are_kept(town: Town) -> None:
     options = {"include_usage": False, "continuous_usage_stats": False}
     await town.gateway.chat("math", stream=True, stream_options=options)
-    sent = orjson.loads(town.servers["math"].requests[-1].body)["stream_options"]
+    sent = orjson.loads(town.servers["math"].prompts[-1].body)["stream_options"]
     assert sent == {"include_usage": True, "continuous_usage_stats": False}
 
 
 async def test_unknown_fields_reach_the_expert_unchanged(town: Town) -> None:
     fields = {"top_k": 3, "brand_new": {"a": [1, None, 2.5]}, "chat_template_kwargs": {"enable_thinking": False}}
     await town.gateway.chat("math", **fields)
-    sent = orjson.loads(town.servers["math"].requests[-1].body)
+    sent = orjson.loads(town.servers["math"].prompts[-1].body)
     assert {name: sent[name] for name in fields} == fields
     assert sent["model"] == "sim/math"
 
@@ -110,7 +110,7 @@ async def test_upstream_gets_only_our_headers(town: Town) -> None:
     body = BODIES[Endpoint.CHAT]
     headers = {"authorization": "Bearer secret", "cookie": "a=b", "x-internal": "1", "x-request-id": "id-1"}
     await town.gateway.http.post("/v1/chat/completions", json=body, headers=headers)
-    got = {name.lower(): value for name, value in town.servers["math"].requests[-1].headers.items()}
+    got = {name.lower(): value for name, value in town.servers["math"].prompts[-1].headers.items()}
     assert got.pop("host")
     assert got.pop("content-length")
     assert got == {
