@@ -7,9 +7,8 @@ number, and the timer looks at it when it fires.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 from gateway.errors import ClientLeft, PointsmanError, UpstreamTimeout
 
@@ -46,22 +45,25 @@ class Cutoff:
         if self._timer is None or due < self._timer.when():
             self._set_timer(due)
 
-    @contextmanager
-    def phase(self, limit_s: float, error: Callable[[], PointsmanError]) -> Iterator[None]:
-        """Give the block `limit_s` seconds and raise, instead of `CancelledError`, why it was stopped.
+    def phase(self, limit_s: float, error: Callable[[], PointsmanError]) -> Self:
+        """Give the following `with` block `limit_s` seconds. Phases do not nest.
 
         Raises:
-            PointsmanError: `error()`, the total limit's error, or `ClientLeft`.
+            PointsmanError: instead of `CancelledError`, why the block was stopped: `error()`, the total limit's
+                error, or `ClientLeft`.
         """
         self.allow(limit_s, error)
-        try:
-            yield
-        except asyncio.CancelledError:
+        return self
+
+    def __enter__(self) -> None:
+        """Begin the phase; see `phase`."""
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        """End the phase."""
+        self._phase_at = self._total_at
+        self._phase_error = _too_long
+        if kind is asyncio.CancelledError:
             self.reraise()
-            raise
-        finally:
-            self._phase_at = self._total_at
-            self._phase_error = _too_long
 
     def watch(self, receive: Receive) -> None:
         """Stop the task when the client leaves. Call once the body has been read."""

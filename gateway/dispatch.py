@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import orjson
@@ -24,7 +23,7 @@ from gateway.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from gateway.health import Fleet, UpstreamState
+from gateway.health import Fleet, Lease, UpstreamState
 from gateway.metrics import Metrics
 from gateway.openai import ApiRequest
 from gateway.settings import LimitSettings
@@ -48,11 +47,13 @@ class Opened:
         first: the whole body, or a stream's first bytes.
         stream: the rest of the stream; None for a plain answer.
         retry_after: upstream's `retry-after`, for an error that is passed through.
+        lease: the open request at the upstream; close it when the answer has been sent.
     """
 
     status: int
     content_type: str
     first: bytes
+    lease: Lease
     stream: UpstreamResponse | None = None
     retry_after: str | None = None
 
@@ -66,14 +67,13 @@ class Dispatcher:
         self._metrics = metrics
         self._limits = limits
 
-    async def open(self, request: ApiRequest, context: RequestContext, cutoff: Cutoff, stack: ExitStack) -> Opened:
+    async def open(self, request: ApiRequest, context: RequestContext, cutoff: Cutoff) -> Opened:
         """Return the first answer that can be sent to the client.
 
         Args:
             request: what to send.
             context: has the decision; attempts are noted in it.
             cutoff: ends the waiting.
-            stack: what must be closed when the request is over, however it ends.
 
         Raises:
             UpstreamError: every candidate failed; the last one's error.
@@ -86,7 +86,7 @@ class Dispatcher:
             attempt = Attempt(expert.name, state.url)
             context.attempts.append(attempt)
             try:
-                opened = await self._try(request, context, cutoff, stack, expert, state)
+                opened = await self._try(request, context, cutoff, expert, state)
             except UpstreamError as error:
                 attempt.outcome = error.code
                 self._note_failure(state, error)
@@ -122,35 +122,27 @@ class Dispatcher:
             yield expert, self._fleet.candidates(expert)[0]
 
     async def _try(
-        self,
-        request: ApiRequest,
-        context: RequestContext,
-        cutoff: Cutoff,
-        stack: ExitStack,
-        expert: Expert,
-        state: UpstreamState,
+        self, request: ApiRequest, context: RequestContext, cutoff: Cutoff, expert: Expert, state: UpstreamState
     ) -> Opened:
         body = request.encode(expert.model)
         context.dispatched = context.dispatched or time.perf_counter()
-        with ExitStack() as attempt:
-            attempt.enter_context(self._fleet.open_request(state))
-            limit_s = expert.timeouts.first_token_s if request.stream else expert.timeouts.total_s
-            with cutoff.phase(limit_s, _no_first_token):
-                response = await self._client.post(
-                    state.url + request.endpoint.path,
-                    body,
-                    _headers(context, expert),
-                    expert.timeouts.connect_s,
-                )
-                attempt.callback(response.close)
-                opened = await self._read_opening(request, context, response)
-            self._fleet.succeeded(state)
-            if opened.stream is not None:
-                # The connection lives as long as the request from here on.
-                stack.push(attempt.pop_all())
-            return opened
+        url, timeouts = state.url + request.endpoint.path, expert.timeouts
+        lease = Lease(state)
+        try:
+            with cutoff.phase(timeouts.first_token_s if request.stream else timeouts.total_s, _no_first_token):
+                lease.response = await self._client.post(url, body, _headers(context, expert), timeouts.connect_s)
+                opened = await self._read_opening(request, context, lease)
+        except BaseException:
+            lease.close()
+            raise
+        self._fleet.succeeded(state)
+        if opened.stream is None:
+            lease.close()
+        return opened
 
-    async def _read_opening(self, request: ApiRequest, context: RequestContext, response: UpstreamResponse) -> Opened:
+    async def _read_opening(self, request: ApiRequest, context: RequestContext, lease: Lease) -> Opened:
+        response = lease.response
+        assert response is not None
         status, content_type = response.status, response.header("content-type") or ""
         if status in (401, 403):
             raise UpstreamRefused("The expert's server refused the gateway's credentials.")
@@ -159,21 +151,21 @@ class Dispatcher:
         if response.header("content-encoding") not in (None, "identity"):
             raise UpstreamBadResponse("The expert's server sent a compressed answer.")
         if status == 200 and request.stream:
-            return await self._read_stream_start(response, content_type)
+            return await self._read_stream_start(response, content_type, lease)
         body = await response.read_all(self._limits.response_bytes)
         if status == 200:
             if not content_type.startswith("application/json"):
                 raise UpstreamBadResponse("The expert's server did not answer with JSON.")
             _read_plain(body, context)
-        return Opened(status, content_type, body, retry_after=response.header("retry-after"))
+        return Opened(status, content_type, body, lease, retry_after=response.header("retry-after"))
 
-    async def _read_stream_start(self, response: UpstreamResponse, content_type: str) -> Opened:
+    async def _read_stream_start(self, response: UpstreamResponse, content_type: str, lease: Lease) -> Opened:
         if not content_type.startswith("text/event-stream"):
             raise UpstreamBadResponse("The expert's server did not answer with a stream.")
         first = await response.read_chunk()
         if not first:
             raise UpstreamReset("The expert's server ended its stream before it began.")
-        return Opened(200, content_type, first, stream=response)
+        return Opened(200, content_type, first, lease, stream=response)
 
     def _note_failure(self, state: UpstreamState, error: UpstreamError) -> None:
         # A refusal of our key or a bad body says nothing about whether the server is up.

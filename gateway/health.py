@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self
 
 import orjson
@@ -41,6 +40,29 @@ class UpstreamState:
     lengths: dict[str, int] = field(default_factory=dict)
 
 
+class Lease:
+    """One request open at an upstream: counted from its making to its `close`, which also closes the answer.
+
+    Attributes:
+        response: the answer, once there is one.
+    """
+
+    __slots__ = ("_state", "response")
+
+    def __init__(self, state: UpstreamState) -> None:
+        self._state: UpstreamState | None = state
+        self.response: UpstreamResponse | None = None
+        state.inflight += 1
+
+    def close(self) -> None:
+        """Give the place back; a second call does nothing."""
+        if self._state is not None:
+            self._state.inflight -= 1
+            self._state = None
+            if self.response is not None:
+                self.response.close()
+
+
 class Fleet:
     """All upstreams of one catalog; an async context manager that probes while it is open."""
 
@@ -53,7 +75,6 @@ class Fleet:
         timeouts: TimeoutSettings,
     ) -> None:
         self._client = client
-        self._metrics = metrics
         self._health = health
         self._timeouts = timeouts
         self._probing: list[asyncio.Task[None]] = []
@@ -62,6 +83,8 @@ class Fleet:
             for expert in catalog.experts.values()
             for upstream in expert.upstreams
         }
+        for state in self.states.values():
+            metrics.watch_upstream(state.url, partial(getattr, state, "inflight"), partial(getattr, state, "up"))
 
     async def __aenter__(self) -> Self:
         """Probe all once, so that the first request already knows who is up, then keep probing."""
@@ -97,35 +120,19 @@ class Fleet:
         known = [self.states[u.url].lengths.get(expert.model) for u in expert.upstreams]
         return min((length for length in known if length is not None), default=None)
 
-    @contextmanager
-    def open_request(self, state: UpstreamState) -> Iterator[None]:
-        """Count a request as open for as long as the block runs, however it ends."""
-        state.inflight += 1
-        gauge = self._metrics.inflight.labels(state.url)
-        gauge.inc()
-        try:
-            yield
-        finally:
-            state.inflight -= 1
-            gauge.dec()
-
     def failed(self, state: UpstreamState, why: str) -> None:
         """Note a failed probe or connection; enough of them in a row and the server counts as down."""
         state.failures += 1
         if state.up and state.failures >= self._health.failures:
             log.warning("upstream_down", upstream=state.url, why=why)
-            self._set_up(state, up=False)
+            state.up = False
 
     def succeeded(self, state: UpstreamState) -> None:
         """Note that the server answered."""
         state.failures = 0
         if not state.up:
             log.info("upstream_up", upstream=state.url)
-            self._set_up(state, up=True)
-
-    def _set_up(self, state: UpstreamState, *, up: bool) -> None:
-        state.up = up
-        self._metrics.up.labels(state.url).set(up)
+            state.up = True
 
     async def _keep_probing(self, state: UpstreamState) -> None:
         while True:
@@ -146,7 +153,6 @@ class Fleet:
         else:
             self.succeeded(state) if status == 200 else self.failed(state, f"health {status}")
             state.probes += 1
-        self._metrics.up.labels(state.url).set(state.up)
 
     async def _get(self, state: UpstreamState, path: str) -> tuple[int, bytes]:
         headers = {"authorization": state.authorization} if state.authorization else {}

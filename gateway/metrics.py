@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import prometheus_client as prometheus
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -105,6 +107,11 @@ class Metrics:
         self.catalog = Gauge(
             "pointsman_config_hash_info", "1 for the configuration in use.", ("version",), registry=registry
         )
+
+    def watch_upstream(self, url: str, inflight: Callable[[], float], up: Callable[[], float]) -> None:
+        """Read an upstream's gauges when scraped, so that requests do not have to write them."""
+        self.inflight.labels(url).set_function(inflight)
+        self.up.labels(url).set_function(up)
 
     def observe(self, record: RouteRecord) -> None:
         """Count one finished request."""

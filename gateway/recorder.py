@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.context import RequestContext, record_of
-from gateway.logs import request_log
+from gateway.logs import RequestLog
 from gateway.metrics import Metrics
 
 
@@ -17,11 +17,11 @@ class Recorder:
 
     def __init__(self, metrics: Metrics, *, log_requests: bool) -> None:
         self._metrics = metrics
-        self._log = request_log() if log_requests else None
+        self._log = RequestLog() if log_requests else None
 
     def put(self, context: RequestContext) -> None:
         """Record one finished request. Called exactly once for each, refused ones too."""
         record = record_of(context)
         self._metrics.observe(record)
         if self._log is not None:
-            self._log.info("request", **record.as_dict())
+            self._log.write(record.as_dict())

@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Callable
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 
@@ -14,6 +15,8 @@ from gateway import logs
 from gateway.app import create_app
 from gateway.settings import MissingSecret, Settings
 from router import ArtifactError, load_scorer
+
+log = structlog.get_logger(__name__)
 
 # Longer than the idle timeout of the load balancers in front (ALB 60 s), or they answer 502 now and then.
 KEEP_ALIVE_S = 75
@@ -44,7 +47,7 @@ def run(settings: Settings, *, on_listening: Callable[[str], None] | None = None
     listening = listen(settings.server.host, settings.server.port)
     host, port = listening.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    logs.request_log().info("listening", address=address)
+    log.info("listening", address=address)
     if on_listening is not None:
         on_listening(address)
     # uvicorn raises a caught signal once more when it is done; a clean stop should exit with 0.

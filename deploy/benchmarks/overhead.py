@@ -56,7 +56,11 @@ def main() -> None:
         config = Path(folder, "experts.yaml")
         expert = {"model": "sim/math", "upstreams": [f"http://127.0.0.1:{sim_port}"]}
         # JSON is YAML; the log line per request stays on, as in production.
-        experts = {"generalist": expert, "experts": {"math": {**expert, "domains": ["math"]}}}
+        experts = {
+            "generalist": expert,
+            "experts": {"math": {**expert, "domains": ["math"]}},
+            "router": {"artifact": arguments.artifact},
+        }
         config.write_text(json.dumps(experts))
         _wait_for(f"http://127.0.0.1:{sim_port}/health")
         with _process("-m", "gateway.cli", "serve", "-c", str(config), "--port", str(port)) as gateway:
@@ -109,6 +113,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--artifact", default="default", help="the classifier")
     return parser.parse_args()
 
 

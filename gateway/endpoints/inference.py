@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import ExitStack
 
 from gateway.context import RequestContext
 from gateway.cutoff import Cutoff
@@ -102,12 +101,14 @@ class _Exchange:
         with self._cutoff.phase(settings.timeouts.total_s, _too_long):
             policy = headers.get(b"x-pointsman-policy", b"").decode("latin-1")
             await generation.pipeline.decide(request, context, policy or None)
-        with ExitStack() as stack:
-            opened = await generation.dispatcher.open(request, context, self._cutoff, stack)
+        opened = await generation.dispatcher.open(request, context, self._cutoff)
+        try:
             if opened.stream is None:
                 await self._send_plain(opened)
             else:
                 await self._send_stream(opened, request)
+        finally:
+            opened.lease.close()
 
     async def _read_body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         limits, timeouts = self._generation.settings.limits, self._generation.settings.timeouts
