@@ -93,6 +93,8 @@ def _hash(*files: Path) -> str:
 def _alone(path: Path) -> Iterator[None]:
     """Let one installation at a time into the folder."""
     with path.open("w") as handle:
+        # Inherited: should we be killed, a pip that goes on without us keeps the next one waiting.
+        os.set_inheritable(handle.fileno(), True)
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
@@ -156,7 +158,7 @@ def _make_models(place: Installation) -> None:
 def _run(command: list[str], what: str, **environment: str) -> None:
     """Run one step; its output goes to standard error."""
     try:
-        subprocess.run(command, check=True, stdout=sys.stderr, env=os.environ | environment)
+        subprocess.run(command, check=True, stdout=sys.stderr, env=os.environ | environment, close_fds=False)
     except subprocess.CalledProcessError as error:
         message = f"{what} could not be made: `{' '.join(command[:5])} ...` ended with {error.returncode}"
         raise InstallError(f"{message} (README.md beside this script, 'When it fails')") from error

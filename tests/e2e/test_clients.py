@@ -113,13 +113,8 @@ def test_openai_tools_forced_calls_what_it_would_not(client: openai.OpenAI, choi
 
 
 def test_openai_tools_streamed_assemble_to_the_call(client: openai.OpenAI) -> None:
-    with client.chat.completions.stream(
-        model="tiny",
-        temperature=0,
-        max_tokens=200,
-        messages=messages("rome"),
-        tools=[WEATHER],  # type: ignore[arg-type]
-    ) as stream:
+    asked: Any = {"model": "tiny", "temperature": 0, "max_tokens": 200, "messages": messages("rome")}
+    with client.chat.completions.stream(**asked | {"tools": [WEATHER]}) as stream:
         final = stream.get_final_completion()
     calls = final.choices[0].message.tool_calls
     assert calls is not None

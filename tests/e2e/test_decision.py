@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def _decision(reply: Reply) -> dict[str, str]:
     return {name.removeprefix(prefix): value for name, value in reply.headers.items() if name.startswith(prefix)}
 
 
-def _asking(text: str, **fields: object) -> Body:
+def _asking(text: str, **fields: Any) -> Body:
     return chat(messages=[{"role": "user", "content": text}], max_tokens=8, **fields)
 
 
