@@ -24,13 +24,19 @@ def quick_expert(model: str, domain: str = "general", **options: Any) -> SimExpe
     return SimExpert(model, domain, time_to_first_token_s=0, tokens_per_second=0, **options)
 
 
+# A busy test machine must not look like a late classifier.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "server": {"port": 0, "log_requests": False},
+    "health": {"interval_s": 0.2},
+    "router": {"deadline_s": 5},
+}
+
+
 def settings_for(experts: dict[str, Any], **sections: Any) -> Settings:
-    """Settings with these experts (`generalist` among them) and short probes."""
+    """Settings with these experts (`generalist` among them), short probes and a patient classifier deadline."""
     specialists = {name: expert for name, expert in experts.items() if name != "generalist"}
-    defaults = {"server": {"port": 0, "log_requests": False}, "health": {"interval_s": 0.2}}
-    return Settings.model_validate(
-        {"generalist": experts["generalist"], "experts": specialists, **(defaults | sections)}
-    )
+    merged = {name: {**DEFAULTS.get(name, {}), **section} for name, section in {**DEFAULTS, **sections}.items()}
+    return Settings.model_validate({"generalist": experts["generalist"], "experts": specialists, **merged})
 
 
 @pytest.fixture
