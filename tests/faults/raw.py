@@ -109,15 +109,25 @@ async def refused(
 
 
 @asynccontextmanager
-async def open_town(*, scorer: Scorer | None = None, **sections: Any) -> AsyncIterator[Town]:
-    """A town as the fixture makes it, for the tests of a module to share: stopping one takes 0.2 s."""
+async def open_town(
+    *, scorer: Scorer | None = None, changes: dict[str, dict[str, Any]] | None = None, **sections: Any
+) -> AsyncIterator[Town]:
+    """A town as the fixture makes it, for the tests of a module to share: stopping one takes 0.2 s.
+
+    Args:
+        scorer: instead of the keyword scorer.
+        changes: settings of single experts; who serves embeddings only does so in earnest.
+        sections: of the settings.
+    """
     sections = {"health": {"interval_s": 60}, **sections}
     async with AsyncExitStack() as stack:
         servers, experts = {}, {}
         for name in ("generalist", "math", "coding"):
-            servers[name] = await stack.enter_async_context(SimServer(quick_expert(f"sim/{name}", name)))
+            own = (changes or {}).get(name, {})
+            serves = {"serves": frozenset({"embeddings"})} if own.get("serves") == ["embeddings"] else {}
+            servers[name] = await stack.enter_async_context(SimServer(quick_expert(f"sim/{name}", name, **serves)))
             domains = {} if name == "generalist" else {"domains": [name]}
-            experts[name] = {"model": f"sim/{name}", "upstreams": [servers[name].url], **domains}
+            experts[name] = {"model": f"sim/{name}", "upstreams": [servers[name].url], **domains, **own}
         gateway = await stack.enter_async_context(run_gateway(settings_for(experts, **sections), scorer))
         yield Town(gateway, servers)
 
