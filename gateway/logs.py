@@ -9,6 +9,10 @@ from typing import Any
 import orjson
 import structlog
 
+from gateway.context import RouteRecord
+
+_UTC = orjson.OPT_UTC_Z
+
 
 def configure(level: str) -> None:
     """Set up logging for the process; called once by the command line, never on import."""
@@ -38,9 +42,9 @@ class RequestLog:
     def __init__(self) -> None:
         self._lines = structlog.BytesLogger(sys.stderr.buffer)
 
-    def write(self, record: dict[str, Any]) -> None:
-        """Write one record."""
-        self._lines.msg(orjson.dumps({"event": "request", **record}))
+    def write(self, record: RouteRecord) -> None:
+        """Write one record; orjson reads the dataclass itself, which is several times faster than `asdict`."""
+        self._lines.msg(b'{"event":"request",' + orjson.dumps(record, option=_UTC)[1:])
 
 
 class _JsonFormatter(logging.Formatter):

@@ -17,7 +17,6 @@ from gateway.types import Capability, Endpoint
 from router import Features, extract, extract_text
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-TOKEN_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "min_tokens")
 MAXIMUM_MODEL_CHARACTERS = 256
 
 
@@ -138,8 +137,8 @@ def _flag(body: dict[str, Any], name: str) -> bool:
 
 
 def _check_fields(body: dict[str, Any], fields: PassThroughSettings) -> None:
-    denied = next((name for name in fields.denied if name in body), None)
-    if denied is not None:
+    if not body.keys().isdisjoint(fields.denied):
+        denied = next(name for name in fields.denied if name in body)
         hint = " Use `structured_outputs` instead." if denied.startswith("guided_") else ""
         raise InvalidRequest(f"`{denied}` may not be set by clients of this gateway.{hint}", param=denied)
     template = body.get("chat_template_kwargs")
@@ -147,8 +146,7 @@ def _check_fields(body: dict[str, Any], fields: PassThroughSettings) -> None:
         return
     if not isinstance(template, dict):
         raise InvalidRequest("`chat_template_kwargs` must be an object.", param="chat_template_kwargs")
-    unknown = next((key for key in template if key not in fields.chat_template_kwargs), None)
-    if unknown is not None:
+    if not template.keys() <= set(fields.chat_template_kwargs):
         raise InvalidRequest(
             f"`chat_template_kwargs` may hold {', '.join(fields.chat_template_kwargs)} only.",
             param="chat_template_kwargs",
@@ -156,18 +154,15 @@ def _check_fields(body: dict[str, Any], fields: PassThroughSettings) -> None:
 
 
 def _check_bounds(body: dict[str, Any], limits: LimitSettings) -> None:
-    bounds = [("n", 1, limits.n), ("best_of", 1, limits.n), ("top_logprobs", 0, limits.logprobs)]
-    bounds += [(name, 0, limits.max_tokens) for name in TOKEN_LIMITS]
-    # Chat has a boolean `logprobs`, completions a number under the same name.
-    if not isinstance(body.get("logprobs"), bool):
-        bounds.append(("logprobs", 0, limits.logprobs))
-    bounds.append(("prompt_logprobs", 0, limits.logprobs))
-    for name, low, high in bounds:
-        value = body.get(name)
-        if value is None:
+    for name in body.keys() & _BOUNDS.keys():
+        value = body[name]
+        # Chat has a boolean `logprobs`, completions a number under the same name.
+        if value is None or (name == "logprobs" and isinstance(value, bool)):
             continue
         if isinstance(value, bool) or not isinstance(value, int):
             raise InvalidRequest(f"`{name}` must be an integer.", param=name)
+        low, setting = _BOUNDS[name]
+        high = getattr(limits, setting)
         if not low <= value <= high:
             raise InvalidRequest(f"`{name}` must be between {low} and {high}.", param=name)
 
@@ -229,6 +224,20 @@ _CHECKS = {
     Endpoint.COMPLETIONS: _check_prompt,
     Endpoint.RESPONSES: _check_responses_input,
     Endpoint.EMBEDDINGS: _check_embedding_input,
+}
+
+
+# Field, its least value, and the setting in `limits` that is its greatest.
+_BOUNDS = {
+    "n": (1, "n"),
+    "best_of": (1, "n"),
+    "logprobs": (0, "logprobs"),
+    "top_logprobs": (0, "logprobs"),
+    "prompt_logprobs": (0, "logprobs"),
+    "max_tokens": (0, "max_tokens"),
+    "max_completion_tokens": (0, "max_tokens"),
+    "max_output_tokens": (0, "max_tokens"),
+    "min_tokens": (0, "max_tokens"),
 }
 
 

@@ -24,4 +24,4 @@ class Recorder:
         record = record_of(context)
         self._metrics.observe(record)
         if self._log is not None:
-            self._log.write(record.as_dict())
+            self._log.write(record)

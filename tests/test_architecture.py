@@ -14,9 +14,10 @@ HTTP = {"aiohttp", "httpx", "httpx2", "fastapi", "starlette", "uvicorn", "reques
 
 # Each layer may import those before it; modules of one line may import each other.
 LAYERS = [
-    {"errors", "types", "logs"},
+    {"errors", "types"},
     {"policies", "settings"},
     {"settings_file", "catalog", "openai", "context"},
+    {"logs"},
     {"metrics", "upstream", "cutoff", "streaming", "scoring"},
     {"health", "recorder"},
     {"dispatch", "pipeline", "explain"},

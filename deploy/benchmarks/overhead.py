@@ -102,8 +102,8 @@ def _wrk(arguments: argparse.Namespace, gateway: psutil.Process, port: int, mode
     total = int(_found(r"(\d+) requests in", text))
     return Run(
         requests_per_s=float(_found(r"Requests/sec:\s+([\d.]+)", text)),
-        p50_ms=_milliseconds(_found(r"50%\s+(\S+)", text)),
-        p99_ms=_milliseconds(_found(r"99%\s+(\S+)", text)),
+        p50_ms=_milliseconds(_found(r"\n\s+50%\s+(\S+)", text)),
+        p99_ms=_milliseconds(_found(r"\n\s+99%\s+(\S+)", text)),
         cpu_us=used_s / total * 1e6,
     )
 
