@@ -81,6 +81,14 @@ PROMPTS = {
     ),
 }
 FLOOR = 0.85
+FOLLOW_UPS = (
+    ("math", "How many ways are there to arrange the letters of BANANA?", "6!/(3! 2!) = 60.", "and for PAPAYA?"),
+    ("health", "Is it safe to take paracetamol with a cold?", "Yes, up to 4 g a day.", "what about for a child?"),
+    ("coding", "How do I reverse a list in Python?", "Use my_list[::-1].", "and in place?"),
+    ("law", "Can my landlord raise the rent during the lease?", "Only if the lease says so.", "and after it ends?"),
+    ("science", "Why is the sky blue?", "Short wavelengths scatter more.", "and why red at sunset?"),
+    ("finance", "What is an ETF?", "A fund traded like a share.", "are the fees lower?"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -113,13 +121,19 @@ def test_default_artifact_gets_most_of_each_domain_right(scorer: Scorer, domain:
     assert right >= 4
 
 
-def test_default_artifact_follow_up_is_read_in_context(scorer: Scorer) -> None:
-    messages = [
-        {"role": "user", "content": "How many ways are there to arrange the letters of BANANA?"},
-        {"role": "assistant", "content": "6!/(3! 2!) = 60 arrangements."},
-        {"role": "user", "content": "and for PAPAYA?"},
+def test_default_artifact_follow_ups_are_read_in_context(scorer: Scorer) -> None:
+    right = sum(domain_of(scorer, extract(chat(*turns)).text) == domain for domain, *turns in FOLLOW_UPS)
+    alone = sum(domain_of(scorer, extract_text(turns[-1]).text) == domain for domain, *turns in FOLLOW_UPS)
+    assert right >= 4
+    assert right > alone
+
+
+def chat(question: str, answer: str, follow_up: str) -> list[dict[str, str]]:
+    return [
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": answer},
+        {"role": "user", "content": follow_up},
     ]
-    assert domain_of(scorer, extract(messages).text) == "math"
 
 
 def test_default_artifact_harness_around_a_question_is_ignored(scorer: Scorer) -> None:
