@@ -46,7 +46,7 @@ class Application(FastAPI):
         if endpoint is not None:
             await endpoint(scope, receive, send)
         else:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, _with_request_id(scope, send))
 
 
 def create_app(settings: Settings, *, scorer: Scorer | None = None) -> FastAPI:
@@ -75,7 +75,7 @@ def create_app(settings: Settings, *, scorer: Scorer | None = None) -> FastAPI:
     )
     app.state.gateway = gateway
     app.data_plane = {endpoint.path: InferenceEndpoint(endpoint, gateway) for endpoint in Endpoint}
-    app.guard = Guard(app.answer, _split(secret(settings.server.api_keys_env)))
+    app.guard = Guard(app.answer, _split(secret(settings.server.api_keys_env)), gateway.record_refusal)
     for module in (models, operations, route):
         app.include_router(module.api)
     _answer_errors_in_our_shape(app)
@@ -111,9 +111,20 @@ def _answer_errors_in_our_shape(app: FastAPI) -> None:
         app.add_exception_handler(kind, handler)
 
 
+def _with_request_id(scope: Any, send: Any) -> Any:
+    """Return `send` that puts the request's id on the answer, where it is not there already."""
+    request_id = scope.get("request_id", "").encode()
+
+    async def with_id(message: Any) -> None:
+        if message["type"] == "http.response.start" and not any(n == b"x-request-id" for n, _ in message["headers"]):
+            message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+        await send(message)
+
+    return with_id if request_id else send
+
+
 def _response(request: Request, error: PointsmanError) -> Response:
-    headers = {"x-request-id": request.scope.get("request_id", ""), **dict(error.headers)}
-    return Response(error.body(), error.status, headers, media_type="application/json")
+    return Response(error.body(), error.status, dict(error.headers), media_type="application/json")
 
 
 def _split(keys: str | None) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+OnRefusal = Callable[[Scope, PointsmanError], None]
+
 MAXIMUM_HEADERS = 100
 MAXIMUM_HEADER_BYTES = 32 * 1024
 # Ids end up in logs, headers and vLLM's own ids, which it does not escape.
@@ -33,10 +35,14 @@ class Guard:
     Args:
         app: what comes behind.
         api_keys: the clients' keys; empty means that everybody may come in.
+        on_refusal: told of every request that is answered here, so that it gets its record.
     """
 
-    def __init__(self, app: App, api_keys: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, app: App, api_keys: tuple[str, ...], on_refusal: Callable[[Scope, PointsmanError], None]
+    ) -> None:
         self._app = app
+        self._on_refusal = on_refusal
         self._digests = [_digest(key.encode()) for key in api_keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,15 +54,19 @@ class Guard:
         try:
             self._check(scope)
         except PointsmanError as error:
-            await send_error(send, error, request_id, path=scope["path"])
+            try:
+                await send_error(send, error, request_id, path=scope["path"])
+            finally:
+                self._on_refusal(scope, error)
             return
         await self._app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
-        hosts, size = [], 0
+        hosts, size, odd = [], 0, False
         for name, value in headers:
             size += len(name) + len(value)
+            odd = odd or b"_" in name or name == b"transfer-encoding"
             if name == b"host":
                 hosts.append(value)
         if len(headers) > MAXIMUM_HEADERS or size > MAXIMUM_HEADER_BYTES:
@@ -65,6 +75,10 @@ class Guard:
             raise InvalidRequest("The request must have exactly one Host header.")
         if hosts and not _HOST.fullmatch(hosts[0]):
             raise InvalidRequest("The Host header is not valid.")
+        if odd:
+            _check_odd_names({name for name, _ in headers}, scope["http_version"])
+        if not scope.get("target", b"/").startswith(b"/"):
+            raise InvalidRequest("The request target must be a path.")
         _check_path(scope["raw_path"], scope["path"])
         if self._digests and not scope["path"].startswith("/health/"):
             self._check_key(headers)
@@ -110,6 +124,14 @@ def _request_id(scope: Scope) -> str:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value, "ascii")
     return secrets.token_hex(16)
+
+
+def _check_odd_names(names: set[bytes], http_version: str) -> None:
+    # Proxies and CGI take `x_a` and `x-a` for one header, so who sends both means to say two things.
+    if any(b"_" in name and name.replace(b"_", b"-") in names for name in names):
+        raise InvalidRequest("The request has a header twice, once with an underscore.")
+    if b"transfer-encoding" in names and http_version == "1.0":
+        raise InvalidRequest("HTTP/1.0 has no Transfer-Encoding.")
 
 
 def _check_path(raw: bytes, path: str) -> None:

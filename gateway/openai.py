@@ -11,13 +11,16 @@ from typing import Any
 
 import orjson
 
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, ModelNotFound
+from gateway.media import media_in
 from gateway.settings import LimitSettings, PassThroughSettings
 from gateway.types import Capability, Endpoint
 from router import Features, extract, extract_text
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 MAXIMUM_MODEL_CHARACTERS = 256
+MAXIMUM_BRACKETS = 400_000
+BRACKETS_COUNTED_FROM_BYTES = 2**18
 
 
 @dataclass(slots=True)
@@ -84,10 +87,10 @@ def features_of(request: ApiRequest) -> Features:
         return extract_text(_first_text(body.get("prompt")))
     if request.endpoint is Endpoint.EMBEDDINGS:
         return extract_text(_first_text(body.get("input")))
-    if request.endpoint is Endpoint.RESPONSES:
-        given = body.get("input")
-        return extract([{"role": "user", "content": given}] if isinstance(given, str) else given or [], tools=tools)
-    return extract(body["messages"], tools=tools)
+    conversation = _conversation(body)
+    if isinstance(conversation, str):
+        conversation = [{"role": "user", "content": conversation}]
+    return extract(conversation, tools=tools)
 
 
 def needs_of(request: ApiRequest, features: Features) -> frozenset[Capability]:
@@ -100,16 +103,18 @@ def needs_of(request: ApiRequest, features: Features) -> frozenset[Capability]:
         needs.add("structured_output")
     if body.get("logprobs") or body.get("top_logprobs"):
         needs.add("logprobs")
-    if features.has_images:
-        needs.add("vision")
-    if features.has_audio:
-        needs.add("audio")
-    if features.has_files:
-        needs.add("files")
-    return frozenset(needs)
+    return frozenset(needs | media_in([body.get("messages"), body.get("input")]))
+
+
+def _conversation(body: dict[str, Any]) -> Any:
+    """Return the messages of any of the conversation APIs; `input` may be a string too."""
+    return body.get("messages") or body.get("input") or []
 
 
 def _load(raw: bytes) -> dict[str, Any]:
+    # Values inside values cost a hundred times more time and memory than text; this keeps the loop going.
+    if len(raw) > BRACKETS_COUNTED_FROM_BYTES and raw.count(b"[") + raw.count(b"{") > MAXIMUM_BRACKETS:
+        raise InvalidRequest("The request body has too many lists and objects.")
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -125,7 +130,7 @@ def _model(body: dict[str, Any]) -> str:
     if not isinstance(model, str) or not model:
         raise InvalidRequest("`model` must be a non-empty string, for example `auto`.", param="model")
     if len(model) > MAXIMUM_MODEL_CHARACTERS:
-        raise InvalidRequest(f"`model` is longer than {MAXIMUM_MODEL_CHARACTERS} characters.", param="model")
+        raise ModelNotFound("No model has so long a name.", param="model")
     return model
 
 
@@ -196,7 +201,7 @@ def _check_content(content: Any, where: str) -> None:
 
 
 def _check_prompt(body: dict[str, Any], limits: LimitSettings) -> None:
-    _check_texts(body.get("prompt"), "prompt")
+    _check_texts(body.get("prompt"), "prompt", limits)
 
 
 def _check_embedding_input(body: dict[str, Any], limits: LimitSettings) -> None:
@@ -204,17 +209,22 @@ def _check_embedding_input(body: dict[str, Any], limits: LimitSettings) -> None:
     if body.get("input") is None and body.get("messages") is not None:
         _check_messages(body, limits)
     else:
-        _check_texts(body.get("input"), "input")
+        _check_texts(body.get("input"), "input", limits)
 
 
-def _check_texts(value: Any, name: str) -> None:
+def _check_texts(value: Any, name: str, limits: LimitSettings) -> None:
     if not isinstance(value, str | list) or value == []:
         raise InvalidRequest(f"`{name}` must be a string or a non-empty list.", param=name)
+    # A list of numbers is one prompt, given as tokens.
+    if isinstance(value, list) and len(value) > limits.inputs and not isinstance(value[0], int):
+        raise InvalidRequest(f"`{name}` may have {limits.inputs} entries at most.", param=name)
 
 
 def _check_responses_input(body: dict[str, Any], limits: LimitSettings) -> None:
-    _check_texts(body.get("input"), "input")
-    if isinstance(body["input"], list) and len(body["input"]) > limits.messages:
+    given = body.get("input")
+    if not isinstance(given, str | list) or given == []:
+        raise InvalidRequest("`input` must be a string or a non-empty list.", param="input")
+    if isinstance(given, list) and len(given) > limits.messages:
         raise InvalidRequest(f"`input` may have {limits.messages} entries at most.", param="input")
 
 

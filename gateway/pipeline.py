@@ -85,7 +85,7 @@ class Pipeline:
             raise InvalidRequest(_nobody_can(request.endpoint, needs), param=_param_of(needs))
         if wanted.domain is not None:
             return self._requested(wanted.domain, excluded, able)
-        name, policy = self._policy(wanted.policy or header_policy)
+        name, policy = self._policy(wanted.policy, header_policy)
         context.policy = name
         if request.endpoint is Endpoint.EMBEDDINGS:
             # Vectors of different models do not compare, so their choice must not depend on the text.
@@ -122,13 +122,13 @@ class Pipeline:
             )
         return Wanted(expert=expert)
 
-    def _policy(self, name: str | None) -> tuple[str, Policy]:
-        name = name or self._policy_name
+    def _policy(self, asked: str | None, header: str | None) -> tuple[str, Policy]:
+        name = asked or header or self._policy_name
         policy = self._policies.get(name)
         if policy is None:
             raise InvalidRequest(
                 f"Unknown policy; there are: {', '.join(self._policies)}.",
-                param="model",
+                param="model" if asked else None,
                 code="unknown_policy",
             )
         return name, policy

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from gateway import logs
 from gateway.app import create_app
+from gateway.protocol import GuardedProtocol
 from gateway.settings import MissingSecret, Settings
 from router import ArtifactError, load_scorer
 
@@ -64,7 +65,7 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """Return how uvicorn is to run the application; tests run it the same way."""
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=GuardedProtocol,
         ws="none",
         interface="asgi3",
         lifespan="on",

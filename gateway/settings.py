@@ -205,6 +205,7 @@ class LimitSettings(Strict):
 
     body_bytes: int = Field(16 * 2**20, ge=1_024, description="Largest request body.")
     messages: int = Field(4_096, ge=1, description="Most messages in a conversation.")
+    inputs: int = Field(2_048, ge=1, description="Most prompts or texts in one completions or embeddings request.")
     n: int = Field(16, ge=1, description="Most answers per prompt (`n`, `best_of`).")
     max_tokens: int = Field(131_072, ge=1, description="Largest `max_tokens` and its synonyms.")
     logprobs: int = Field(20, ge=0, description="Most log-probabilities per token.")

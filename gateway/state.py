@@ -7,19 +7,22 @@ it began with. Nothing here is global.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from gateway import catalog as catalogs
+from gateway.context import RequestContext
 from gateway.dispatch import Dispatcher
+from gateway.errors import PointsmanError
 from gateway.health import Fleet
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
 from gateway.recorder import Recorder
 from gateway.scoring import AsyncScorer
 from gateway.settings import Settings
-from gateway.types import Catalog
+from gateway.types import Catalog, Endpoint
 from gateway.upstream import UpstreamClient
 from router import Scorer, load_scorer
 
@@ -85,6 +88,15 @@ class Gateway:
         """Close everything, last opened first."""
         await self._resources.aclose()
         self._current = None
+
+    def record_refusal(self, scope: Mapping[str, Any], error: PointsmanError) -> None:
+        """Record a data-plane request that the guard refused; others have no record."""
+        endpoint = next((e for e in Endpoint if e.path == scope["path"]), None)
+        if endpoint is None or self._current is None:
+            return
+        context = RequestContext(scope["request_id"], endpoint, self._current.catalog)
+        context.status, context.error = error.status, error.code
+        self.recorder.put(context)
 
     async def _open_generation(self, stack: AsyncExitStack, client: UpstreamClient) -> Generation:
         settings, catalog = self.settings, self.catalog

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from io import BytesIO
 from typing import Self
 
 import aiohttp
@@ -19,6 +20,7 @@ from gateway.errors import UpstreamBadResponse, UpstreamError, UpstreamReset, Up
 # vLLM closes idle connections after 5.0 s; one that we gave up first cannot be reset under a request.
 KEEP_ALIVE_S = 3.0
 READ_BUFFER_BYTES = 64 * 1024
+WRITTEN_AT_ONCE_BYTES = 2**20
 MAXIMUM_HEADER_BYTES = 16 * 1024
 
 
@@ -112,7 +114,8 @@ class UpstreamClient:
             response = await self._session.request(
                 method,
                 _parsed(url),
-                data=body,
+                # aiohttp warns of large bodies given as bytes: written in one piece they hold up the loop.
+                data=BytesIO(body) if body is not None and len(body) > WRITTEN_AT_ONCE_BYTES else body,
                 headers=headers,
                 allow_redirects=False,
                 timeout=_timeout(connect_s),

@@ -12,16 +12,14 @@ import time
 from gateway.context import RequestContext
 from gateway.cutoff import Cutoff
 from gateway.dispatch import Opened
+from gateway.endpoints.body import read_body, read_headers
 from gateway.errors import (
     BodyTimeout,
-    BodyTooLarge,
     ClientLeft,
     ClientStalled,
     InvalidRequest,
-    MethodNotAllowed,
     PointsmanError,
     ShuttingDown,
-    UnsupportedMediaType,
     UpstreamError,
     UpstreamReset,
     UpstreamTimeout,
@@ -92,8 +90,9 @@ class _Exchange:
 
     async def _answer(self, scope: Scope, receive: Receive) -> None:
         generation, context, settings = self._generation, self._context, self._generation.settings
-        headers = _read_headers(scope)
-        raw = await self._read_body(headers, receive)
+        headers = read_headers(scope)
+        with self._cutoff.phase(settings.timeouts.body_read_s, _body_timeout):
+            raw = await read_body(headers, receive, settings.limits.body_bytes)
         context.received = time.perf_counter()
         request = parse(context.endpoint, raw, settings.limits, settings.pass_through)
         context.request_model, context.stream = request.model, request.stream
@@ -109,25 +108,6 @@ class _Exchange:
                 await self._send_stream(opened, request)
         finally:
             opened.lease.close()
-
-    async def _read_body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        limits, timeouts = self._generation.settings.limits, self._generation.settings.timeouts
-        declared = headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > limits.body_bytes:
-            raise _too_large(limits.body_bytes)
-        chunks, size, more = [], 0, True
-        with self._cutoff.phase(timeouts.body_read_s, _body_timeout):
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientLeft("The client closed its connection.")
-                chunk: bytes = message.get("body", b"")
-                more = message.get("more_body", False)
-                size += len(chunk)
-                if size > limits.body_bytes:
-                    raise _too_large(limits.body_bytes)
-                chunks.append(chunk)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def _send_plain(self, opened: Opened) -> None:
         context = self._context
@@ -255,34 +235,12 @@ class _Exchange:
         return headers
 
 
-def _read_headers(scope: Scope) -> dict[bytes, bytes]:
-    """Return the headers by name.
-
-    Raises:
-        MethodNotAllowed: only POST is answered.
-        UnsupportedMediaType: the body is not declared as JSON, or is compressed.
-    """
-    if scope["method"] != "POST":
-        raise MethodNotAllowed("Use POST.", headers=(("allow", "POST"),))
-    headers = dict(scope["headers"])
-    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if media_type != b"application/json":
-        raise UnsupportedMediaType("Send the body as `content-type: application/json`.")
-    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-        raise UnsupportedMediaType("Compressed request bodies are not accepted.")
-    return headers
-
-
 def _decoded(headers: Headers) -> list[tuple[str, str]]:
     return [(name.decode(), value.decode()) for name, value in headers]
 
 
 def _retry_after(error: UpstreamError) -> list[tuple[str, str]]:
     return [("retry-after", "5")] if error.status == 503 else []
-
-
-def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"The request body is larger than {limit} bytes.", headers=(("connection", "close"),))
 
 
 def _body_timeout() -> BodyTimeout:

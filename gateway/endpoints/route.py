@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
 from fastapi import APIRouter, Request
 
 from gateway.context import RequestContext
+from gateway.endpoints.body import read_body, read_headers
 from gateway.endpoints.dependencies import CurrentGateway
-from gateway.errors import BodyTooLarge
+from gateway.errors import BodyTimeout
 from gateway.explain import explain
 from gateway.openai import parse
 from gateway.types import Endpoint
@@ -33,14 +35,15 @@ _BODY = {
 async def route(request: Request, gateway: CurrentGateway) -> dict[str, Any]:
     """Decide for a chat request as `/v1/chat/completions` would, and say why."""
     generation = gateway.current
-    limit = generation.settings.limits.body_bytes
-    raw = bytearray()
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > limit:
-            raise BodyTooLarge(f"The request body is larger than {limit} bytes.")
+    settings = generation.settings
+    headers = read_headers(request.scope)
+    try:
+        async with asyncio.timeout(settings.timeouts.body_read_s):
+            raw = await read_body(headers, request.receive, settings.limits.body_bytes)
+    except TimeoutError as error:
+        raise BodyTimeout("The request body did not arrive in time.") from error
     context = RequestContext(request.scope["request_id"], Endpoint.CHAT, generation.catalog)
     context.received = time.perf_counter()
-    asked = parse(Endpoint.CHAT, bytes(raw), generation.settings.limits, generation.settings.pass_through)
+    asked = parse(Endpoint.CHAT, raw, settings.limits, settings.pass_through)
     await generation.pipeline.decide(asked, context, request.headers.get("x-pointsman-policy"))
     return explain(context)

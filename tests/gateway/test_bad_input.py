@@ -215,7 +215,6 @@ async def test_model_of_10_kb_is_refused_and_not_repeated(town: Town) -> None:
     assert len(record.request_model) <= 256
 
 
-@pytest.mark.xfail(strict=True, reason="OPERATIONS C10 wants 404 model_not_found; gateway/openai.py answers 400")
 async def test_model_of_10_kb_is_not_found(town: Town) -> None:
     await refused(town.gateway, request(body_of(Endpoint.CHAT, model="m" * 10_240)), 404, code="model_not_found")
 
@@ -234,7 +233,6 @@ async def test_policy_unknown_is_refused(town: Town) -> None:
     assert (await refused(town.gateway, raw, code="unknown_policy"))["param"] == "model"
 
 
-@pytest.mark.xfail(strict=True, reason="gateway/pipeline.py blames `model` for the x-pointsman-policy header")
 async def test_policy_unknown_in_the_header_is_not_blamed_on_model(town: Town) -> None:
     headers = (("host", "x"), ("content-type", "application/json"), ("x-pointsman-policy", "canary"))
     error = await refused(town.gateway, request(body_of(Endpoint.CHAT), headers=headers), code="unknown_policy")

@@ -165,7 +165,6 @@ async def test_experts_down_error_names_no_address(stream: bool) -> None:
             assert answer.headers["x-should-retry"] == "false"
 
 
-@pytest.mark.xfail(strict=True, reason="gateway/endpoints/route.py does not look at the content type")
 async def test_route_content_type_other_than_json_is_refused(town: Town) -> None:
     raw = request(body_of(Endpoint.CHAT), path="/v1/route", headers=(HOST, ("content-type", "text/plain")))
     check_refusal(await send_raw(town.gateway.url, raw), 415)
@@ -176,7 +175,6 @@ async def test_route_bad_body_is_refused(town: Town, body: bytes) -> None:
     check_refusal(await send_raw(town.gateway.url, request(body, path="/v1/route")), 400)
 
 
-@pytest.mark.xfail(strict=True, reason="gateway/endpoints/route.py lets ClientDisconnect through to the log")
 async def test_route_client_leaves_in_the_body_without_a_traceback(
     town: Town, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -189,7 +187,6 @@ async def test_route_client_leaves_in_the_body_without_a_traceback(
     assert not caplog.records
 
 
-@pytest.mark.xfail(strict=True, reason="DESIGN 6: x-request-id is on refusals of the control endpoints, not on answers")
 @pytest.mark.parametrize("path", ["/v1/models", "/health/live", "/metrics"])
 async def test_request_id_is_on_answers_of_control_endpoints(town: Town, path: str) -> None:
     reply = await town.gateway.http.get(path, headers={"x-request-id": "mine"})

@@ -126,9 +126,6 @@ async def test_tiny_chunks_are_put_together(town: Town) -> None:
         assert (await client.answer()).status == 200
 
 
-@pytest.mark.xfail(
-    strict=True, reason="gateway/endpoints/inference.py closes at once: unread bytes turn it into a reset"
-)
 async def test_body_too_large_is_told_to_the_official_client(town: Town) -> None:
     """It sends the whole body before it reads, so the connection must stay open for a while after a 413."""
     async with AsyncOpenAI(base_url=town.gateway.url + "/v1", api_key="x", max_retries=0) as client:
@@ -139,7 +136,6 @@ async def test_body_too_large_is_told_to_the_official_client(town: Town) -> None
     assert caught.value.status_code == 413
 
 
-@pytest.mark.xfail(strict=True, reason="uvicorn bounds no header: a line that never ends fills the memory")
 async def test_header_without_end_is_cut_with_flat_memory(town: Town) -> None:
     before = rss()
     async with Connection(town.gateway.url) as client:
@@ -149,9 +145,6 @@ async def test_header_without_end_is_cut_with_flat_memory(town: Town) -> None:
     assert rss() - before < 8 * MEGABYTE
 
 
-@pytest.mark.xfail(
-    strict=True, reason="gateway/openai.py: a MiB of empty lists becomes 30 MiB and stops the event loop"
-)
 async def test_body_of_a_million_empty_lists_does_not_stop_the_loop() -> None:
     longest = 0.0
 
