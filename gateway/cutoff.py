@@ -14,6 +14,8 @@ from gateway.errors import ClientLeft, PointsmanError, UpstreamTimeout
 
 Receive = Callable[[], Any]
 
+WATCH_AFTER_S = 0.05
+
 
 class Cutoff:
     """Belongs to the task that makes it.
@@ -32,6 +34,7 @@ class Cutoff:
         self._phase_error: Callable[[], PointsmanError] = _too_long
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._watch_timer: asyncio.TimerHandle | None = None
         self._cause: PointsmanError | None = None
 
     def allow(self, limit_s: float, error: Callable[[], PointsmanError]) -> None:
@@ -66,11 +69,17 @@ class Cutoff:
             self.reraise()
 
     def watch(self, receive: Receive) -> None:
-        """Stop the task when the client leaves. Call once the body has been read."""
-        self._watch = asyncio.create_task(self._until_disconnect(receive))
+        """Stop the task when the client leaves. Call once the body has been read.
+
+        Looking begins a little later: what is answered by then saves a task.
+        """
+        self._watch_timer = self._loop.call_later(WATCH_AFTER_S, self._start_watching, receive)
 
     def unwatch(self) -> None:
         """Stop looking at the client: the server reports a disconnect also after a complete answer."""
+        if self._watch_timer is not None:
+            self._watch_timer.cancel()
+            self._watch_timer = None
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
@@ -108,6 +117,9 @@ class Cutoff:
             self._stop(self._phase_error())
         else:
             self._set_timer(min(self._phase_at, self._total_at))
+
+    def _start_watching(self, receive: Receive) -> None:
+        self._watch = self._loop.create_task(self._until_disconnect(receive))
 
     async def _until_disconnect(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":

@@ -11,11 +11,10 @@ def explain(context: RequestContext) -> dict[str, Any]:
     """Return the decision and what led to it; no prompt text.
 
     Args:
-        context: a request that has been through `Pipeline.decide`.
+        context: a request that has been through `Pipeline.decide`; it has features and scores only if it was routed.
     """
     decision, features = context.decision, context.features
     assert decision is not None
-    assert features is not None
     return {
         "expert": decision.expert.name,
         "model": decision.expert.model,
@@ -26,7 +25,9 @@ def explain(context: RequestContext) -> dict[str, Any]:
         "margin": context.scores.margin() if context.scores is not None else None,
         "scores": context.scores.as_dict() if context.scores is not None else None,
         "fallbacks": [expert.name for expert in decision.fallbacks],
-        "features": {
+        "features": None
+        if features is None
+        else {
             "turns": features.turns,
             "token_estimate": features.token_estimate,
             "has_tools": features.has_tools,

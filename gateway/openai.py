@@ -93,11 +93,11 @@ def features_of(request: ApiRequest) -> Features:
     return extract(conversation, tools=tools)
 
 
-def needs_of(request: ApiRequest, features: Features) -> frozenset[Capability]:
+def needs_of(request: ApiRequest) -> frozenset[Capability]:
     """Return what an expert must be able to do to answer this request."""
     body = request.body
     needs: set[Capability] = set()
-    if features.has_tools and body.get("tool_choice") != "none":
+    if body.get("tools") and body.get("tool_choice") != "none":
         needs.add("tools")
     if _wants_structure(body):
         needs.add("structured_output")

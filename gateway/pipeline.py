@@ -62,9 +62,7 @@ class Pipeline:
             ModelNotFound: `model` names nothing we have.
             InvalidRequest: no expert can take this request, or the policy is unknown.
         """
-        wanted = self._wanted(request.model)
-        context.features = features_of(request)
-        needs = needs_of(request, context.features)
+        wanted, needs = self._wanted(request.model), needs_of(request)
         context.decision = await self._decide(request, context, wanted, needs, header_policy)
         return context.decision
 
@@ -90,7 +88,7 @@ class Pipeline:
         if request.endpoint is Endpoint.EMBEDDINGS:
             # Vectors of different models do not compare, so their choice must not depend on the text.
             return Decision(able[0], Reason.CAPABILITY)
-        assert context.features is not None
+        context.features = features_of(request)
         started = time.perf_counter()
         scored = await self._scorer.score(context.features.text)
         context.scored_s = time.perf_counter() - started

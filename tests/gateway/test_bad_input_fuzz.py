@@ -73,7 +73,8 @@ def test_parse_any_object_gives_a_request_or_a_refusal(case: tuple[Endpoint, dic
         assert 400 <= asked.status < 500
         assert orjson.loads(asked.body())
         return
-    needs_of(asked, features_of(asked))
+    needs_of(asked)
+    features_of(asked)
     sent = orjson.loads(asked.encode("sim/any"))
     assert sent.pop("model") == "sim/any"
     expected = {key: value for key, value in orjson.loads(orjson.dumps(body)).items() if key != "model"}
