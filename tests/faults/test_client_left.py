@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ async def town() -> AsyncIterator[Town]:
 
 
 @pytest.fixture(autouse=True)
-def no_traceback(caplog: pytest.LogCaptureFixture) -> AsyncIterator[None]:
+def no_traceback(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """A client that leaves is nothing to log an error about."""
     caplog.set_level(logging.WARNING)
     yield

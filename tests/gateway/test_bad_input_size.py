@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
-import psutil  # type: ignore[import-untyped]  # ships no types
+import psutil
 import pytest
 import pytest_asyncio
 from openai import APIStatusError, AsyncOpenAI

@@ -99,7 +99,11 @@ async def test_stream_other_options_are_kept(town: Town) -> None:
 
 
 async def test_unknown_fields_reach_the_expert_unchanged(town: Town) -> None:
-    fields = {"top_k": 3, "brand_new": {"a": [1, None, 2.5]}, "chat_template_kwargs": {"enable_thinking": False}}
+    fields: dict[str, Any] = {
+        "top_k": 3,
+        "brand_new": {"a": [1, None, 2.5]},
+        "chat_template_kwargs": {"enable_thinking": False},
+    }
     await town.gateway.chat("math", **fields)
     sent = orjson.loads(town.servers["math"].prompts[-1].body)
     assert {name: sent[name] for name in fields} == fields

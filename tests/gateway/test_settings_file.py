@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from gateway.settings import Settings
 from gateway.settings_file import ConfigError, dump, json_schema, load, parse
@@ -107,12 +108,15 @@ def test_json_schema_shipped_file_is_current() -> None:
 
 
 def test_settings_every_field_has_a_description() -> None:
-    pending, seen = [Settings], set()
+    pending: list[type[BaseModel]] = [Settings]
+    seen: set[type[BaseModel]] = set()
     while pending:
         model = pending.pop()
         for name, field in model.model_fields.items():
             assert field.description, f"{model.__name__}.{name}"
-            kinds = [k for k in (field.annotation, *getattr(field.annotation, "__args__", ())) if isinstance(k, type)]
-            pending += [k for k in kinds if hasattr(k, "model_fields") and k not in seen]
+            kinds: list[type] = [
+                k for k in (field.annotation, *getattr(field.annotation, "__args__", ())) if isinstance(k, type)
+            ]
+            pending += [k for k in kinds if issubclass(k, BaseModel) and k not in seen]
         seen.add(model)
     assert len(seen) > 8

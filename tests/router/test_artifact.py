@@ -135,7 +135,7 @@ def test_load_scorer_head_that_is_a_pickle_is_refused(folder: Path, tmp_path: Pa
 def test_load_scorer_head_of_numbers_that_are_not_finite_is_refused(folder: Path, tmp_path: Path) -> None:
     labels = len(read_card(folder).labels)
     broken = {"weights": np.full((384, labels), np.nan, np.float32), "bias": np.zeros(labels, np.float32)}
-    np.savez(tmp_path / "head.npz", **broken)
+    np.savez(tmp_path / "head.npz", **broken)  # type: ignore[arg-type]  # names are the caller's
     replace_file(folder, "head.npz", (tmp_path / "head.npz").read_bytes())
     assert_refused(folder, "not finite")
 
