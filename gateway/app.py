@@ -16,7 +16,7 @@ from gateway.endpoints import models, operations, route
 from gateway.endpoints.inference import InferenceEndpoint
 from gateway.errors import InvalidRequest, MethodNotAllowed, PathNotFound, PointsmanError
 from gateway.guard import Guard
-from gateway.openapi import describe_data_plane
+from gateway.openapi import describe_data_plane, serve_documentation
 from gateway.settings import Settings, secret
 from gateway.state import Gateway
 from gateway.types import Endpoint
@@ -72,6 +72,9 @@ def create_app(settings: Settings, *, scorer: Scorer | None = None) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
     )
     app.state.gateway = gateway
     app.data_plane = {endpoint.path: InferenceEndpoint(endpoint, gateway) for endpoint in Endpoint}
@@ -80,6 +83,7 @@ def create_app(settings: Settings, *, scorer: Scorer | None = None) -> FastAPI:
         app.include_router(module.api)
     _answer_errors_in_our_shape(app)
     describe_data_plane(app)
+    serve_documentation(app)
     return app
 
 

@@ -1,10 +1,15 @@
-"""Describes the data plane in the OpenAPI document: its endpoints are raw ASGI, which FastAPI cannot see into."""
+"""The API's documentation: describes the raw ASGI endpoints, which FastAPI cannot see into, and serves the page."""
 
 from __future__ import annotations
 
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.staticfiles import StaticFiles
 
 from gateway.types import Endpoint
 
@@ -43,6 +48,30 @@ def describe_data_plane(app: FastAPI) -> None:
         return document
 
     app.openapi = with_data_plane  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+
+
+def serve_documentation(app: FastAPI) -> None:
+    """Serve the documentation's page, whose scripts come from an installed package instead of a CDN.
+
+    Of that package only the files are used: its own way of reading them is deprecated by Python.
+    """
+    files = Path(str(resources.files("fastapi_swagger") / "resources"))
+    app.mount("/docs/files", StaticFiles(directory=files))
+
+    @app.get("/docs", include_in_schema=False)
+    async def documentation(request: Request) -> HTMLResponse:
+        root = request.scope.get("root_path", "")
+        return get_swagger_ui_html(
+            openapi_url=f"{root}/openapi.json",
+            title=app.title,
+            swagger_js_url=f"{root}/docs/files/swagger-ui-bundle.js",
+            swagger_css_url=f"{root}/docs/files/swagger-ui.css",
+            swagger_favicon_url=f"{root}/docs/files/favicon-32x32.png",
+        )
+
+    @app.get("/", include_in_schema=False)
+    async def front_door(request: Request) -> RedirectResponse:
+        return RedirectResponse(request.url_for("documentation"))
 
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:

@@ -76,7 +76,7 @@ async def test_head_is_refused_without_a_body(town: Town, endpoint: Endpoint) ->
         ("POST", "/pause", 404),
         ("GET", "/sim/state", 404),
         ("GET", "/version", 404),
-        ("GET", "/", 404),
+        ("GET", "/nothing", 404),
     ],
 )
 async def test_path_or_method_unknown_is_refused_in_our_shape(town: Town, method: str, path: str, status: int) -> None:

@@ -1,5 +1,6 @@
 """Who is asked, and for which reason: through the front door, with a scorer whose answers are known."""
 
+import re
 from typing import Any
 
 import pytest
@@ -136,3 +137,15 @@ async def test_models_lists_names_aliases_and_lengths(town: Town) -> None:
     assert one.json() == cards["math"]
     missing = await town.gateway.http.get("/v1/models/nope")
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_documentation_page_needs_no_other_host(town: Town) -> None:
+    page = await town.gateway.http.get("/docs")
+    assert page.status_code == 200
+    addresses = re.findall(r"""(?:src|href)=["']([^"']+)""", page.text)
+    assert len(addresses) >= 2
+    assert all(address.startswith((town.gateway.url, "/")) for address in addresses), addresses
+    for address in addresses:
+        assert (await town.gateway.http.get(address)).status_code == 200
+    paths = (await town.gateway.http.get("/openapi.json")).json()["paths"]
+    assert {"/v1/chat/completions", "/v1/embeddings", "/v1/route", "/v1/models", "/health/ready"} <= set(paths)
