@@ -61,8 +61,8 @@ class InferenceEndpoint:
             raise
         except PointsmanError as error:
             await exchange.fail(error)
-        except Exception as error:
-            await exchange.fail(PointsmanError("The gateway failed."), cause=error)
+        except Exception:
+            await exchange.fail(PointsmanError("The gateway failed."))
             raise
         finally:
             cutoff.close()
@@ -173,7 +173,7 @@ class _Exchange:
             await self._start(200, headers)
         await self._body(out, more=True)
 
-    async def fail(self, error: PointsmanError, cause: Exception | None = None) -> None:
+    async def fail(self, error: PointsmanError) -> None:
         """Tell the client, as far as it can still be told, and note the error for the record."""
         context = self._context
         context.error = error.code
