@@ -30,10 +30,10 @@ class Recipe:
 
     name: str = "default"
     base: Path | None = None
-    steps: int = 900
+    steps: int = 720
     batch: int = 32
     focus_share: float = 0.6
-    max_tokens: int = 192
+    max_tokens: int = 128
     encoder_rate: float = 1.5e-4
     head_rate: float = 1e-3
     frozen_layers: int = 0
