@@ -80,7 +80,7 @@ async def test_client_leaves_within_the_body_nothing_is_sent(town: Town, endpoin
             await town.gateway.http.get("/health/live")  # the loop has been at it
             client.leave(reset=reset)
             await town.gateway.recorder.wait_for(before + 1)
-        before, calls = before + 1, calls
+        before += 1
         record = town.gateway.recorder.records[-1]
         assert (record.status, record.error, record.attempts) == (499, "client_left", 0)
     assert forwarded(town) == calls
@@ -101,7 +101,7 @@ async def test_client_leaves_during_scoring_nothing_is_sent(stream: bool, reset:
         scorer.let_go.set()
         # The scorer lives on, and the answer nobody waits for any more harms nobody.
         assert (await town.gateway.chat("math")).headers["x-pointsman-expert"] == "math"
-        assert [server.requests for server in town.servers.values() if "hold" in str(server.prompts)] == []
+        assert forwarded(town) == 1
         assert len(await town.gateway.recorder.wait_for(2)) == 2
 
 
@@ -154,7 +154,7 @@ async def test_client_leaves_within_the_plain_answer_generation_stops(
 async def test_client_leaves_while_the_expert_drips_generation_stops(town: Town) -> None:
     """The stream goes on: leaving must be noticed although there is always something to relay."""
     server, before = town.servers["math"], len(town.gateway.recorder.records)
-    server.fault("drip;seconds=0.01")
+    server.fault("drip;seconds=0.01;bytes=40")
     async with Connection(town.gateway.url) as client:
         await client.send(request(body_of(Endpoint.CHAT, stream=True)))
         await client.reader.readuntil(b"data: ")
