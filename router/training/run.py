@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import json
 import platform
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -67,7 +68,8 @@ def train(
 
     Args:
         folders: labelled prompts; whole sources of them are held out.
-        output: artifact folder to write; files of the same names are replaced.
+        output: artifact folder to write; files of the same names are replaced. A checkpoint is kept beside it in
+            `<output>.checkpoint` until the end: the same call continues an interrupted run.
         focus: hand-written prompts, `recipe.focus_share` of every batch; single prompts of them are held out.
         validation: prompts only measured on.
         recipe: the numbers.
@@ -84,7 +86,8 @@ def train(
     splits = make_splits(read_prompts(focus) if focus else [], read_prompts(folders) if folders else [], recipe)
     progress(_summary(splits))
     classifier = load_base(recipe, splits.labels)
-    fine_tune(classifier, Sampler(splits, recipe), recipe, progress)
+    checkpoint = output.parent / f"{output.name}.checkpoint" / "training.pt"
+    fine_tune(classifier, Sampler(splits, recipe), recipe, progress, checkpoint)
     progress("exporting to int8")
     export(classifier, output)
     card = {
@@ -108,6 +111,7 @@ def train(
         "baselines": baselines,
     }
     _write_card(output, card)
+    shutil.rmtree(checkpoint.parent, ignore_errors=True)
     return Training(output, scorer.version, scorer.labels, evaluations, baselines, card["calibration"]["temperature"])
 
 

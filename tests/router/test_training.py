@@ -89,28 +89,33 @@ def make_base(folder: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("default")  # the training libraries warn about themselves
-def test_train_tiny_data_makes_an_artifact_that_beats_chance(tmp_path: Path) -> None:
+def test_train_interrupted_run_continues_to_an_artifact_that_beats_chance(tmp_path: Path) -> None:
     for library in ("torch", "transformers", "onnx", "sklearn"):
         pytest.importorskip(library, reason="needs the train extra")
     recipe = Recipe(
-        name="tiny", base=make_base(tmp_path / "base"), steps=60, max_tokens=32, encoder_rate=2e-3, head_rate=2e-2
+        name="tiny", base=make_base(tmp_path / "base"), steps=100, max_tokens=32, encoder_rate=2e-3, head_rate=2e-2
     )
+    folders = [make_data(tmp_path / "train", 60, seed=1)]
+    focus = [make_data(tmp_path / "focus", 60, seed=2)]
+    validation = [make_data(tmp_path / "validation", 20, seed=3)]
+    output = tmp_path / "out"
+
+    def interrupt(line: str) -> None:
+        if line.startswith("step 75 "):
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        router.train(folders, output, focus=focus, validation=validation, recipe=recipe, progress=interrupt)
     lines: list[str] = []
-    result = router.train(
-        [make_data(tmp_path / "train", 60, seed=1)],
-        tmp_path / "out",
-        focus=[make_data(tmp_path / "focus", 60, seed=2)],
-        validation=[make_data(tmp_path / "validation", 20, seed=3)],
-        recipe=recipe,
-        progress=lines.append,
-    )
+    result = router.train(folders, output, focus=focus, validation=validation, recipe=recipe, progress=lines.append)
+    assert [line.split(",")[0] for line in lines if line.startswith("step ")] == ["step 75 of 100", "step 100 of 100"]
+    assert not list(tmp_path.glob("*.checkpoint"))
     assert result.evaluations["validation"].accuracy > 0.8
     assert result.labels == ("general", "law", "math")
     assert {"TF-IDF + logistic regression", "majority label of the set"} == set(result.baselines["validation"])
-    scorer = load_scorer(tmp_path / "out")
+    scorer = load_scorer(output)
     assert scorer.version == result.version
     assert DomainScores(scorer.labels, scorer.score(["what is the tenant contract"])[0]).top()[0] == "law"
-    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    card = json.loads((output / "card.json").read_text())
     assert card["command"].startswith("pointsman train ")
     assert card["training"]["prompts"]["hand-written"] > 0
-    assert any("step 60 of 60" in line for line in lines)
