@@ -33,6 +33,8 @@ VALID: dict[Endpoint, dict[str, Any]] = {
 }
 GENERATING = tuple(endpoint for endpoint in Endpoint if endpoint is not Endpoint.EMBEDDINGS)
 ANSWERED_WITHIN_S = 0.05
+ANSWER_S = 2
+"""An answer that takes longer never comes."""
 # What a client must never see: how the gateway is made and where the experts live.
 _SECRETS = re.compile(rb"Traceback|\.py\b|127\.0\.0\.1|localhost|aiohttp|orjson\.|uvicorn", re.IGNORECASE)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -161,9 +163,10 @@ class Connection:
 
     async def answer(self) -> RawAnswer:
         """Read one answer that has a content-length, and nothing after it."""
-        head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in head[1:] if line)}
-        body = await self.reader.readexactly(int(headers["content-length"]))
+        async with asyncio.timeout(ANSWER_S):
+            head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in head[1:] if line)}
+            body = await self.reader.readexactly(int(headers["content-length"]))
         return RawAnswer(int(head[0].split()[1]), headers, body, 0.0)
 
     def leave(self, *, reset: bool) -> None:

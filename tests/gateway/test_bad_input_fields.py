@@ -150,6 +150,11 @@ async def test_media_part_without_a_capable_expert_is_refused(town: Town, part: 
         # The denied field `prompt_embeds` in the clothes of a part: a serialised tensor.
         {"type": "prompt_embeds", "data": "AAAA"},
         {"prompt_embeds": True, "data": "AAAA"},
+        # With a `uuid` vLLM takes the image it has in its cache under that name, whoever sent it.
+        pytest.param(
+            {"image_url": None, "uuid": "theirs"},
+            marks=pytest.mark.xfail(strict=True, reason="gateway/media.py passes over keys that are null"),
+        ),
     ],
 )
 async def test_media_part_disguised_is_refused(town: Town, part: dict[str, Any]) -> None:

@@ -145,7 +145,21 @@ async def test_header_without_end_is_cut_with_flat_memory(town: Town) -> None:
     assert rss() - before < 8 * MEGABYTE
 
 
-async def test_body_of_a_million_empty_lists_does_not_stop_the_loop() -> None:
+@pytest.mark.parametrize(
+    ("value", "count"),
+    [
+        (b"[],", 1_200_000),
+        pytest.param(
+            b'"ab",',
+            3_200_000,
+            marks=pytest.mark.xfail(
+                strict=True, reason="gateway/openai.py counts brackets but no commas: +280 MB, 0.4 s"
+            ),
+        ),
+    ],
+    ids=["lists", "strings"],
+)
+async def test_body_of_millions_of_values_does_not_stop_the_loop(value: bytes, count: int) -> None:
     longest = 0.0
 
     async def beat() -> None:
@@ -155,8 +169,8 @@ async def test_body_of_a_million_empty_lists_does_not_stop_the_loop() -> None:
             await asyncio.sleep(0.002)
             longest = max(longest, time.perf_counter() - last)
 
-    async with open_town(limits={"body_bytes": 4 * MEGABYTE}) as town:
-        body = body_of(Endpoint.CHAT, messages=None)[:-1] + b',"x":[' + b"[]," * 1_200_000 + b"0]}"
+    async with open_town(limits={"body_bytes": 16 * MEGABYTE}) as town:
+        body = body_of(Endpoint.CHAT, messages=None)[:-1] + b',"x":[' + value * count + b"0]}"
         beating = asyncio.create_task(beat())
         async with Connection(town.gateway.url) as client:
             await client.send(request(body))
