@@ -135,6 +135,9 @@ def _check_odd_names(names: set[bytes], http_version: str) -> None:
 
 
 def _check_path(raw: bytes, path: str) -> None:
+    # An encoded slash is how a path gets by a proxy's rules; only model names have real ones.
+    if b"%2f" in raw.lower() and not raw.startswith(b"/v1/models/"):
+        raise InvalidRequest("The request path has an encoded slash.")
     if not raw.startswith(b"/") or raw.startswith(b"//") or "//" in path or "/../" in path + "/" or "\\" in path:
         raise InvalidRequest("The request path is not acceptable.")
 

@@ -40,7 +40,8 @@ def media_in(content: Any) -> set[Capability]:
             for key, inner in value.items():
                 if key in _NESTED:
                     pending.append((inner, depth + 1))
-                elif inner is not None:
+                elif inner is not None or "uuid" in value:
+                    # Clients repeat answers with their nulls; with a uuid a null means a cached image.
                     found |= _named(key)
     return found
 

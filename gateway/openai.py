@@ -20,7 +20,8 @@ from router import Features, extract, extract_text
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 MAXIMUM_MODEL_CHARACTERS = 256
 MAXIMUM_BRACKETS = 400_000
-BRACKETS_COUNTED_FROM_BYTES = 2**18
+MAXIMUM_COMMAS = 1_000_000  # 16 MB of prose full of commas has 0.93 million
+VALUES_COUNTED_FROM_BYTES = 2**18
 
 
 @dataclass(slots=True)
@@ -113,8 +114,10 @@ def _conversation(body: dict[str, Any]) -> Any:
 
 def _load(raw: bytes) -> dict[str, Any]:
     # Values inside values cost a hundred times more time and memory than text; this keeps the loop going.
-    if len(raw) > BRACKETS_COUNTED_FROM_BYTES and raw.count(b"[") + raw.count(b"{") > MAXIMUM_BRACKETS:
-        raise InvalidRequest("The request body has too many lists and objects.")
+    if len(raw) > VALUES_COUNTED_FROM_BYTES and (
+        raw.count(b"[") + raw.count(b"{") > MAXIMUM_BRACKETS or raw.count(b",") > MAXIMUM_COMMAS
+    ):
+        raise InvalidRequest("The request body has too many values.")
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:

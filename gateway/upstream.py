@@ -32,8 +32,9 @@ class UpstreamResponse:
         self.status = response.status
 
     def header(self, name: str) -> str | None:
-        """Return a header's first value; the name in any case."""
-        return self._response.headers.get(name)
+        """Return a header's first value, less what is not ASCII; the name in any case."""
+        value = self._response.headers.get(name)
+        return None if value is None else value.encode("ascii", "ignore").decode()
 
     async def read_chunk(self) -> bytes:
         """Return what has arrived, waiting for at least one byte; empty at the end.

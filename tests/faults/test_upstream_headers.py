@@ -39,16 +39,10 @@ async def odd_server(header: bytes) -> AsyncIterator[str]:
         pytest.param(
             b"content-type: application/json; x=\xff",
             200,
-            marks=pytest.mark.xfail(
-                strict=True, reason="gateway/endpoints/inference.py: encode('latin-1') raises: 500"
-            ),
         ),
         pytest.param(
             "content-type: application/json; x=中".encode(),
             200,
-            marks=pytest.mark.xfail(
-                strict=True, reason="gateway/endpoints/inference.py: encode('latin-1') raises: 500"
-            ),
         ),
         (b"content-type: text/html", 502),
         (b"x-long: " + b"v" * 100_000, 502),

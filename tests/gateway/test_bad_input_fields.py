@@ -153,7 +153,6 @@ async def test_media_part_without_a_capable_expert_is_refused(town: Town, part: 
         # With a `uuid` vLLM takes the image it has in its cache under that name, whoever sent it.
         pytest.param(
             {"image_url": None, "uuid": "theirs"},
-            marks=pytest.mark.xfail(strict=True, reason="gateway/media.py passes over keys that are null"),
         ),
     ],
 )

@@ -16,9 +16,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 BODY = body_of(Endpoint.CHAT)
 KEY = "canary-key"
-defect = pytest.mark.xfail(
-    strict=True, reason="gateway/protocol.py: heads by packets, bodies searched, trailers merged"
-)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -47,8 +44,8 @@ async def test_head_and_body_cut_anywhere_give_the_same_answer(town: Town) -> No
 SPELLINGS = [
     "Upgrade: h2c",
     "upgrade:h2c",
-    pytest.param("UPGRADE: h2c", marks=defect),
-    pytest.param("uPgRaDe: websocket", marks=defect),
+    pytest.param("UPGRADE: h2c"),
+    pytest.param("uPgRaDe: websocket"),
 ]
 
 
@@ -61,7 +58,6 @@ async def test_upgrade_offered_in_any_spelling_is_ignored(town: Town, spelling: 
         assert [(await client.answer()).status for _ in range(2)] == [200, 200]
 
 
-@defect
 async def test_upgrade_offered_in_a_head_cut_anywhere_is_ignored(town: Town) -> None:
     raw = request(BODY, headers=(*JSON, ("connection", "Upgrade"), ("Upgrade", "h2c")))
     start, end = raw.index(b"Upgrade: h2c") - 3, raw.index(b"\r\n\r\n") + 5
@@ -84,7 +80,6 @@ async def test_upgrade_offered_by_a_pipelined_request_makes_no_request_of_its_bo
     assert forwarded(town) == before + 2
 
 
-@defect
 async def test_body_that_looks_like_a_head_is_not_touched(town: Town) -> None:
     """A body one byte shorter than declared would take the missing one from the next request: smuggling."""
     body = b'{}\r\nUpgrade: h2c\r\n\r\n{"a":1}'
@@ -104,7 +99,6 @@ def with_trailers(body: bytes, headers: tuple[tuple[str, str], ...], *trailers: 
     return head + b"%x\r\n%s\r\n0\r\n" % (len(body), body) + b"".join(line + b"\r\n" for line in trailers) + b"\r\n"
 
 
-@defect
 async def test_trailers_are_no_headers(town: Town) -> None:
     """RFC 9110 6.5.1: they must not be merged; here they would be seen or not as the packets fall."""
     trailers = (b"x-request-id: trailing", b"host: evil.example", b"x-pointsman-policy: canary", b"x_request_id: a")
@@ -115,7 +109,6 @@ async def test_trailers_are_no_headers(town: Town) -> None:
     assert answers[0].headers["x-request-id"] != "trailing"
 
 
-@defect
 async def test_trailer_content_type_does_not_make_json_of_a_form(town: Town) -> None:
     form = (HOST, ("content-type", "text/plain"))
     async with Connection(town.gateway.url) as client:
@@ -123,7 +116,6 @@ async def test_trailer_content_type_does_not_make_json_of_a_form(town: Town) -> 
         check_refusal(await client.answer(), 415)
 
 
-@defect
 async def test_trailer_with_a_key_lets_nobody_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIENT_KEYS", KEY)
     server = {"port": 0, "log_requests": False, "api_keys_env": "CLIENT_KEYS"}
@@ -132,7 +124,6 @@ async def test_trailer_with_a_key_lets_nobody_in(monkeypatch: pytest.MonkeyPatch
         check_refusal(await client.answer(), 401)
 
 
-@defect
 @pytest.mark.parametrize("start", [b"0\r\nx-long: ", b"5;x=", b"0" * 10])
 async def test_framing_without_end_is_cut(town: Town, start: bytes) -> None:
     head = request().replace(b"content-length: 0", b"transfer-encoding: chunked")
@@ -150,7 +141,6 @@ async def test_framing_without_end_is_cut(town: Town, start: bytes) -> None:
     assert sent < 8 << 20
 
 
-@defect
 async def test_garbage_behind_a_running_stream_is_not_answered_inside_it(town: Town) -> None:
     server = town.servers["math"]
     server.fault("hang_mid;events=3")
