@@ -2,7 +2,7 @@
 
     confine.py SIGNAL ROOT USER CONFIG COMMAND...    (as root, in mount and PID namespaces of its own)
 
-SIGNAL is a file descriptor that gets a byte once everything is set up; -1 for none. Read-only root, a small /tmp, the
+SIGNAL is a file descriptor that gets a byte once everything is set up. Read-only root, a small /tmp, the
 configuration bound to its place, no capabilities, no new privileges. Changes what is mounted, nothing else; the
 namespace takes it along when it ends.
 """
@@ -55,9 +55,8 @@ def main() -> None:
     bring_loopback_up()
     os.chroot(top)
     os.chdir("/")
-    if int(ready) >= 0:
-        os.write(int(ready), b".")
-        os.close(int(ready))
+    os.write(int(ready), b".")
+    os.close(int(ready))
     uid, gid = user.split(":")
     drop = ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--clear-groups"]
     # By the image's PATH: that is where the container's commands come from.

@@ -54,11 +54,9 @@ class Image:
 
     def run(self, config: Path, arguments: list[str], environment: Mapping[str, str] | None = None) -> str:
         """Run a command to its end and return what it printed, with its exit status in front."""
-        with tempfile.TemporaryFile("w+") as output:
-            line = [*_unshare("--net"), *_confine(self, config), *self.command(arguments)]
-            done = subprocess.run(line, env=self.environment | dict(environment or {}), stdout=output, stderr=output)
-            output.seek(0)
-            return f"{done.returncode}\n{output.read()}"
+        with container(self, config, arguments, environment=environment) as running:
+            status = running.outer.wait(START_S)
+            return f"{status}\n{running.output.read_text()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +79,9 @@ class Container:
     @property
     def pid(self) -> int:
         """The image's first process, as this machine counts."""
-        children = Path(f"/proc/{self.outer.pid}/task/{self.outer.pid}/children").read_text().split()
-        if not children:
+        if not (children := _children(self.outer.pid)):
             raise NotUp(self.output.read_text())
-        return int(children[0])
+        return children[0]
 
     def status(self, field: str) -> str:
         """A line of the process's /proc/PID/status."""
@@ -145,7 +142,7 @@ class Container:
     def stop(self) -> int:
         """Send SIGTERM, as an engine does, and return the exit status."""
         if self.outer.poll() is None:
-            subprocess.run(["kill", f"-{signal.SIGTERM.value}", str(self.pid)], check=True)
+            os.kill(self.pid, signal.SIGTERM)
         return self.outer.wait(STOP_S)
 
 
@@ -176,16 +173,26 @@ def container(
                 raise NotUp(Path(output.name).read_text())
             yield Container(image, outer, Path(output.name))
         finally:
-            # `--kill-child` takes the inside along.
+            # The inside first: it changed its user, and that undoes `--kill-child`.
+            for pid in _children(outer.pid):
+                os.kill(pid, signal.SIGKILL)
             outer.kill()
             outer.wait()
+
+
+def _children(pid: int) -> list[int]:
+    """Return a process's children; none once it is gone."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def _unshare(*more: str) -> list[str]:
     return [_tool("unshare"), "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child=SIGKILL", *more]
 
 
-def _confine(image: Image, config: Path, ready: int = -1) -> list[str]:
+def _confine(image: Image, config: Path, ready: int) -> list[str]:
     return [sys.executable, str(CONFINE), str(ready), str(image.root), image.settings["User"], str(config)]
 
 
