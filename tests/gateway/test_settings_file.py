@@ -1,6 +1,9 @@
+import json
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from gateway.settings import Settings
@@ -120,3 +123,13 @@ def test_settings_every_field_has_a_description() -> None:
             pending += [k for k in kinds if issubclass(k, BaseModel) and k not in seen]
         seen.add(model)
     assert len(seen) > 8
+
+
+@pytest.mark.parametrize("name", ["experts.yaml", "deploy/experts.demo.yaml", "deploy/experts.compose.yaml"])
+def test_json_schema_accepts_what_the_gateway_accepts(name: str) -> None:
+    jsonschema.validate(yaml.safe_load((ROOT / name).read_text()), json.loads(json_schema()))
+
+
+def test_json_schema_refuses_an_unknown_key() -> None:
+    with pytest.raises(jsonschema.ValidationError, match="upstream"):
+        jsonschema.validate({"generalist": {"model": "m", "upstream": ["http://a:1"]}}, json.loads(json_schema()))
