@@ -92,7 +92,8 @@ class Dispatcher:
                 self._note_failure(state, error)
                 if not error.retryable:
                     raise
-                failure = error
+                # Whoever answered an error before did not answer this: the error shown is the last one's.
+                failure, context.chosen = error, None
                 continue
             attempt.status = opened.status
             attempt.outcome = "ok" if opened.status < 400 else "passed"

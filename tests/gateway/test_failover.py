@@ -129,6 +129,15 @@ async def test_other_errors_pass_through_unchanged(town: Town, code: int) -> Non
     assert (record.status, record.error) == (code, f"upstream_{code}")
 
 
+async def test_last_failure_is_not_put_on_an_expert_that_failed_before(town: Town) -> None:
+    town.servers["math"].fault("status;code=503", count=None)
+    town.servers["generalist"].fault("close_rst", count=None)
+    reply = await town.gateway.chat("math")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (502, "upstream_reset")
+    (record,) = await town.gateway.recorder.wait_for(1)
+    assert (record.chosen, record.error, record.attempts) == (None, "upstream_reset", 2)
+
+
 async def test_redirect_is_not_followed(town: Town) -> None:
     town.servers["math"].fault(f"redirect;location={town.servers['coding'].url}/v1/chat/completions", count=None)
     reply = await town.gateway.chat("math")
