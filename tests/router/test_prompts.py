@@ -25,6 +25,19 @@ def test_read_prompts_row_fields_are_kept(tmp_path: Path) -> None:
     assert (prompt.text, prompt.label, prompt.alternatives) == ("Tort law?", "law", ("humanities",))
     assert (prompt.source, prompt.language, prompt.key) == ("s", "en", "k1")
     assert (prompt.stem, prompt.confidence, prompt.conversation) == ("Tort", "low", False)
+    assert (prompt.style, prompt.kind, prompt.words) == ("", "", 2)
+
+
+def test_read_prompts_style_and_kind_are_kept(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", {"text": "hm?", "label": "general", "style": "terse", "kind": "noise"})
+    (prompt,) = read_prompts([tmp_path])
+    assert (prompt.style, prompt.kind) == ("terse", "noise")
+
+
+def test_read_prompts_words_count_what_extract_cuts(tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "Read this"}, {"role": "assistant", "content": "all " * 3000}]
+    write(tmp_path / "a.jsonl", {"text": "word " * 9000, "label": "law"}, {"messages": messages, "label": "law"})
+    assert [prompt.words for prompt in read_prompts([tmp_path])] == [9000, 3002]
 
 
 def test_read_prompts_source_defaults_to_the_file_name(tmp_path: Path) -> None:
@@ -58,7 +71,16 @@ def test_read_prompts_repeated_question_is_read_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ['{"text": "a"}', '{"label": "a"}', '{"text": 3, "label": "a"}', '{"text": "a", "label": null}', "[]", "{", "3"],
+    [
+        '{"text": "a"}',
+        '{"label": "a"}',
+        '{"text": 3, "label": "a"}',
+        '{"text": "a", "label": null}',
+        '{"messages": 3, "label": "a"}',
+        "[]",
+        "{",
+        "3",
+    ],
 )
 def test_read_prompts_malformed_row_is_refused_with_file_and_line(tmp_path: Path, line: str) -> None:
     (tmp_path / "bad.jsonl").write_text('{"text": "fine", "label": "law"}\n' + line + "\n")
