@@ -10,21 +10,22 @@ import hashlib
 import importlib
 import importlib.util
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from router.abstention import Thresholds
+from router.calibration import Calibration
 from router.errors import ArtifactError
 from router.scores import Scorer
 
 CARD: Final = "card.json"
-FORMAT: Final = 1
+FORMAT: Final = 2
 DEFAULT: Final = "default"
 _BACKEND_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
-_ARTIFACTS: Final = Path(__file__).parent / "artifacts"
+ARTIFACTS: Final = Path(__file__).parent / "artifacts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +35,29 @@ class Card:
     Attributes:
         name: artifact name, first half of the scorer's version.
         backend: file of `router/backends/` that reads the weights.
-        labels: domains in column order.
-        temperature: logits are divided by it before the softmax.
-        max_tokens: longest token sequence the model sees; longer prompts keep head and tail.
+        base_labels: domains the model was trained on, in column order.
+        added: domains added afterwards (`router.gates`), in column order after the others.
+        tiers: names of the model's tiers, the fastest first.
+        calibration: numbers fitted after training; see `router.calibration`.
+        thresholds: when to abstain, as fitted.
+        max_tokens: longest token sequence the transformer sees; longer prompts keep head and tail.
         files: file name to sha256, hex.
     """
 
     name: str
     backend: str
-    labels: tuple[str, ...]
-    temperature: float
+    base_labels: tuple[str, ...]
+    added: tuple[str, ...]
+    tiers: tuple[str, ...]
+    calibration: Calibration
+    thresholds: Thresholds
     max_tokens: int
     files: Mapping[str, str]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All domains in column order."""
+        return self.base_labels + self.added
 
     @property
     def version(self) -> str:
@@ -74,7 +86,7 @@ def load_scorer(artifact: str | Path = DEFAULT, *, threads: int = 1) -> Scorer:
     Raises:
         ArtifactError: the folder cannot be used; the message says what is wrong.
     """
-    folder = _ARTIFACTS / DEFAULT if artifact == DEFAULT else Path(artifact)
+    folder = ARTIFACTS / DEFAULT if artifact == DEFAULT else Path(artifact)
     card = read_card(folder)
     _verify(folder, card)
     return _backend(folder, card.backend)(folder, card, threads=threads)
@@ -89,8 +101,11 @@ def read_card(folder: Path) -> Card:
         card = Card(
             name=str(content["name"]),
             backend=str(content["backend"]),
-            labels=tuple(str(label) for label in content["labels"]),
-            temperature=float(content["calibration"]["temperature"]),
+            base_labels=tuple(str(label) for label in content["labels"]),
+            added=tuple(str(label) for label in content.get("added", ())),
+            tiers=tuple(str(tier) for tier in content["tiers"]),
+            calibration=Calibration.from_dict(content["calibration"]),
+            thresholds=Thresholds.from_dict(content["thresholds"]),
             max_tokens=int(content["max_tokens"]),
             files={str(name): str(digest) for name, digest in content["files"].items()},
         )
@@ -120,8 +135,8 @@ def read_card_json(folder: Path) -> dict[str, Any]:
 def _check(folder: Path, card: Card) -> None:
     if len(card.labels) < 2 or len(set(card.labels)) != len(card.labels):
         raise ArtifactError(folder, "needs two or more distinct labels")
-    if not (math.isfinite(card.temperature) and card.temperature > 0):
-        raise ArtifactError(folder, f"temperature {card.temperature} is not a positive number")
+    if not card.tiers or len(set(card.tiers)) != len(card.tiers):
+        raise ArtifactError(folder, "needs one or more distinct tiers")
     if not 8 <= card.max_tokens <= 8192:
         raise ArtifactError(folder, f"max_tokens {card.max_tokens} is outside 8..8192")
     if not card.files:

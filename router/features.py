@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from router.ask import split_ask
 from router.messages import Reading, read_message
 from router.text import clean, head_and_tail, strip_harness
 
@@ -25,7 +26,7 @@ SELF_CONTAINED_CHARS: Final = 240
 """A human turn this long is classified alone: earlier turns would only blur it."""
 ELLIPTIC_CHARS: Final = 80
 """A human turn shorter than this also brings a little of the assistant's last reply."""
-MAX_TEXT_CHARS: Final = ASK_HEAD_CHARS + ASK_TAIL_CHARS + (CONTEXT_TURNS + 1) * (CONTEXT_CHARS + 16)
+MAX_TEXT_CHARS: Final = ASK_HEAD_CHARS + ASK_TAIL_CHARS + (CONTEXT_TURNS + 2) * (CONTEXT_CHARS + 16)
 
 BYTES_PER_TOKEN: Final = 4
 TOKENS_PER_MESSAGE: Final = 4
@@ -94,13 +95,15 @@ def _is_human_turn(reading: Reading) -> bool:
 
 def _routing_text(readings: Sequence[Reading], turns: Sequence[int]) -> str:
     """Join the last human turn and what it needs; turns that are only harness blocks are passed over."""
-    ask, position = "", len(turns)
+    ask, material, position = "", "", len(turns)
     while not ask and position > 0:
         position -= 1
-        ask = _bounded(readings[turns[position]], ASK_HEAD_CHARS, ASK_TAIL_CHARS)
+        ask, material = _ask_of(readings[turns[position]])
     if not ask or len(ask) >= SELF_CONTAINED_CHARS:
         return ask
     parts = [ask]
+    if material:
+        parts.append(CONTEXT_LABEL + material)
     if len(ask) < ELLIPTIC_CHARS:
         parts.extend(_last_reply(readings[: turns[position]]))
     for index in reversed(turns[max(0, position - CONTEXT_TURNS) : position]):
@@ -108,6 +111,12 @@ def _routing_text(readings: Sequence[Reading], turns: Sequence[int]) -> str:
         if earlier:
             parts.append(CONTEXT_LABEL + earlier)
     return "\n".join(parts)
+
+
+def _ask_of(reading: Reading) -> tuple[str, str]:
+    """Return what the turn asks, and a little of the material a template puts around it."""
+    ask, material = split_ask(clean(strip_harness("\n".join(reading.texts))))
+    return head_and_tail(ask, ASK_HEAD_CHARS, ASK_TAIL_CHARS).strip(), material[:CONTEXT_CHARS].strip()
 
 
 def _last_reply(readings: Sequence[Reading]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +11,8 @@ class Recipe:
 
     Attributes:
         name: artifact name, first half of the scorer's version.
-        base: folder of the base encoder; None takes the verified all-MiniLM-L6-v2 package.
+        base: encoder the transformer starts from, a folder or a name on the model hub; None takes the verified
+            all-MiniLM-L6-v2 package. Another base is trained on all languages.
         steps: optimiser steps.
         batch: prompts per step.
         focus_share: share of each batch drawn from the focus folders, the hand-written prompts.
@@ -23,23 +23,37 @@ class Recipe:
         alternative_share: probability mass a row's `alt` labels share in its training target.
         test_share: share of the focus prompts only measured on.
         calibration_share: share of the focus prompts only used for the temperature.
-        held_out_sources: share of the other sources held out whole, for the temperature and as a measurement.
+        held_out_sources: share of the other sources held out whole, for calibration and as a measurement.
+        hold_out: sources held out by name instead.
+        tiers: names of the tiers to train, the fastest first.
+        transformer_languages: languages the transformer is trained on, "" is unknown; empty means all. The default
+            base reads English only, and its time is better spent on that; the fast tier reads the rest.
+        draws: prompts drawn to train the fast tier's head.
+        hidden: width of that head's hidden layer.
+        least_reached: share of the specialist prompts that must reach a specialist; thresholds are as strict as that
+            allows.
         threads: CPU threads.
         seed: seeds every random choice.
     """
 
     name: str = "default"
-    base: Path | None = None
-    steps: int = 720
-    batch: int = 32
+    base: str | None = None
+    steps: int = 800
+    batch: int = 64
     focus_share: float = 0.6
     max_tokens: int = 128
     encoder_rate: float = 1.5e-4
     head_rate: float = 1e-3
     frozen_layers: int = 0
     alternative_share: float = 0.3
-    test_share: float = 0.10
+    test_share: float = 0.06
     calibration_share: float = 0.05
     held_out_sources: float = 0.15
+    hold_out: tuple[str, ...] = ()
+    tiers: tuple[str, ...] = ("fast", "transformer")
+    transformer_languages: tuple[str, ...] = ("", "en")
+    draws: int = 160_000
+    hidden: int = 256
+    least_reached: float = 0.85
     threads: int = 2
     seed: int = 7

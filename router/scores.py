@@ -1,28 +1,37 @@
-"""The two types every classifier shares: what it answers and how it is called; no model lives here."""
+"""What a classifier answers and how it is called; no model lives here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from router.abstention import Thresholds
 
 FloatArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DomainScores:
-    """Calibrated probabilities of one prompt.
+    """What the classifier says of one prompt.
 
     Attributes:
         labels: domain names, in the scorer's order.
-        probabilities: float32 (k,), sums to 1; entry j belongs to `labels[j]`.
+        probabilities: float32 (k,), calibrated, sums to 1; entry j belongs to `labels[j]`.
+        out_of_domain: 0 to 1, the share of ordinary held-out prompts that lie nearer to what was trained on.
+        disagreement: 0 to 1, how much the probabilities move when the prompt's first tokens are left out
+            (total variation); steering prefixes move them.
+        tier: the tier of the model that answered.
     """
 
     labels: tuple[str, ...]
     probabilities: FloatArray
+    out_of_domain: float = 0.0
+    disagreement: float = 0.0
+    tier: str = ""
 
     def top(self) -> tuple[str, float]:
         """Return the best domain and its probability; the first label wins a tie."""
@@ -41,13 +50,59 @@ class DomainScores:
         return dict(zip(self.labels, self.probabilities.tolist(), strict=True))
 
 
-class Scorer(Protocol):
-    """Anything that turns texts into domain probabilities.
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoreBatch:
+    """Scores of n prompts, column-wise; `batch[i]` is one prompt's `DomainScores`.
 
     Attributes:
-        labels: domain names; column j of a result belongs to `labels[j]`.
-        version: identifies the model in records; changes when the weights change.
+        labels: domain names, k of them.
+        probabilities: float32 (n, k), rows sum to 1.
+        out_of_domain: float32 (n,), 0 to 1.
+        disagreement: float32 (n,), 0 to 1.
+        tiers: n names of tiers.
     """
+
+    labels: tuple[str, ...]
+    probabilities: FloatArray
+    out_of_domain: FloatArray
+    disagreement: FloatArray
+    tiers: tuple[str, ...]
+
+    @classmethod
+    def plain(cls, labels: tuple[str, ...], probabilities: FloatArray, tier: str = "") -> Self:
+        """Return a batch of a scorer that knows nothing but probabilities (n, k)."""
+        zeros = np.zeros(len(probabilities), dtype=np.float32)
+        return cls(labels, probabilities, zeros, zeros, (tier,) * len(probabilities))
+
+    def __len__(self) -> int:
+        return len(self.probabilities)
+
+    def __getitem__(self, row: int) -> DomainScores:
+        return DomainScores(
+            self.labels,
+            self.probabilities[row],
+            float(self.out_of_domain[row]),
+            float(self.disagreement[row]),
+            self.tiers[row],
+        )
+
+    def __iter__(self) -> Iterator[DomainScores]:
+        return (self[row] for row in range(len(self)))
+
+    def is_sound(self, count: int) -> bool:
+        """Tell whether every number is finite and every shape that of `count` prompts."""
+        columns = (self.out_of_domain, self.disagreement)
+        return (
+            self.probabilities.shape == (count, len(self.labels))
+            and all(column.shape == (count,) and bool(np.isfinite(column).all()) for column in columns)
+            and len(self.tiers) == count
+            and bool(np.isfinite(self.probabilities).all())
+            and bool((self.probabilities >= 0).all())
+        )
+
+
+class Scorer(Protocol):
+    """Anything that turns texts into domain scores."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -55,16 +110,17 @@ class Scorer(Protocol):
 
     @property
     def version(self) -> str:
-        """Identify the model."""
+        """Identify the model in records; changes when the weights change."""
 
-    def score(self, texts: Sequence[str]) -> FloatArray:
+    @property
+    def thresholds(self) -> Thresholds:
+        """When to leave a prompt to the generalist, as fitted with the model."""
+
+    def score(self, texts: Sequence[str]) -> ScoreBatch:
         """Score each text against every domain; synchronous, batch first, safe to call from several threads.
 
         Args:
             texts: n texts that went through `extract`; any length, "" included.
-
-        Returns:
-            float32 (n, k), rows sum to 1.
 
         Raises:
             ScorerError: the model could not run; callers fall back to the generalist.

@@ -20,6 +20,7 @@ MAX_BLOCKS: Final = 64
 """Harness blocks removed from one text; the bound keeps hostile input linear."""
 
 _GAP: Final = "\n"
+_BRACKETS: Final = (("<", ">"), ("[", "]"))
 
 # Blocks that coding agents and chat front ends wrap around what the human typed.
 _HARNESS_TAGS: Final = (
@@ -48,9 +49,24 @@ _HARNESS_TAGS: Final = (
     "tool_result",
     "tool_response",
     "function_results",
+    "conversation_summary",
+    "long_term_memory",
+    "memory",
+    "memories",
+    "assistant_profile",
+    "user_profile",
+    "documents",
+    "document",
+    "retrieved_documents",
+    "search_results",
+    "context",
+    "system",
 )
 # Tags around the words a human did type: the tag goes, the words stay.
-_WRAPPERS: Final = re.compile(r"</?(?:command-args|user_query|user-query|ask|task|prompt|question)\s*>")
+_WRAPPERS: Final = re.compile(
+    r"[<\[]/?(?:command-args|user_query|user-query|new_message|user_message|message|ask|task|prompt|question)"
+    r"\s*[>\]]"
+)
 # C0/C1 controls except tab and newline, soft hyphen, zero-width, bidi, tag and variation characters, BOM, surrogates.
 _INVISIBLE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
@@ -71,16 +87,16 @@ def head_and_tail(text: str, head: int, tail: int) -> str:
 
 def strip_harness(text: str) -> str:
     """Remove the blocks an agent harness wraps around the human's words; in bounded time."""
-    if "<" not in text:
+    if "</" not in text and "[/" not in text:
         return text
     text = head_and_tail(text, SCANNED_END_CHARS, SCANNED_END_CHARS)
     for tag in _HARNESS_TAGS:
-        text = _without_blocks(text, tag)
+        for left, right in _BRACKETS:
+            text = _without_blocks(text, f"{left}{tag}", f"{left}/{tag}{right}")
     return _WRAPPERS.sub(" ", text)
 
 
-def _without_blocks(text: str, tag: str) -> str:
-    opening, closing = f"<{tag}", f"</{tag}>"
+def _without_blocks(text: str, opening: str, closing: str) -> str:
     start = text.find(opening)
     if start < 0:
         return text
@@ -90,7 +106,7 @@ def _without_blocks(text: str, tag: str) -> str:
         end = text.find(closing, start)
         if end < 0:
             break
-        named = text[start + len(opening) : start + len(opening) + 1] in (">", " ", "\n", "\t")
+        named = text[start + len(opening) : start + len(opening) + 1] in (">", "]", " ", "\n", "\t")
         if named:
             kept.append(text[position:start])
             position = end + len(closing)

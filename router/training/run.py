@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-import platform
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,22 +14,27 @@ from typing import Any, Final
 
 import numpy as np
 
-from router.artifact import CARD, FORMAT, load_scorer, sha256_of
-from router.backends import onnx as onnx_backend
+from router.abstention import Thresholds
+from router.artifact import CARD, FORMAT, load_scorer, read_card, sha256_of
+from router.backends import tiered
+from router.calibration import Calibration
 from router.errors import MissingExtraError
-from router.evaluation import majority_accuracy, quality_by_source, score_prompts
-from router.metrics import Quality, quality
+from router.evaluation import Evaluation, Options, measure
+from router.evaluation.card import model_card
 from router.prompts import Prompt, data_hash, read_prompts, share_of
 from router.recipe import Recipe
-from router.scores import FloatArray, Scorer
-from router.training.calibration import fit_temperature
+from router.tiers import fast, transformer
 from router.training.sampling import Sampler
 from router.training.sources import describe_sources
-from router.training.splits import Splits, make_splits
+from router.training.splits import Splits, in_languages, make_splits
 
 PROMPTS_PER_SOURCE: Final = 250
 """Held-out sources are sampled down to this many prompts, so that one large source is not the whole figure."""
-_LIBRARIES: Final = ("torch", "transformers", "onnx", "onnxruntime", "tokenizers", "numpy", "scikit-learn")
+EVALUATION: Final = "evaluation.json"
+MODEL_CARD: Final = "README.md"
+_STATISTICS_PROMPTS: Final = 20_000
+_LIBRARIES: Final = ("torch", "transformers", "onnx", "onnxruntime", "tokenizers", "sentencepiece", "numpy")
+_IMPORTED: Final = ("torch", "transformers", "onnx", "sklearn", "scipy")
 _FOCUS_LICENCE: Final = "Apache-2.0 (written for this project)"
 
 
@@ -42,17 +46,13 @@ class Training:
         artifact: folder of the artifact.
         version: version of the scorer in it.
         labels: its domains.
-        evaluations: set name to the served model's figures.
-        baselines: set name to baseline name to accuracy.
-        temperature: fitted temperature.
+        evaluations: set name to the served model's figures; "unseen" always, "validation" when there is one.
     """
 
     artifact: Path
     version: str
     labels: tuple[str, ...]
-    evaluations: dict[str, Quality]
-    baselines: dict[str, dict[str, float]]
-    temperature: float
+    evaluations: dict[str, Evaluation]
 
 
 def train(
@@ -64,7 +64,7 @@ def train(
     recipe: Recipe,
     progress: Callable[[str], None],
 ) -> Training:
-    """Fine-tune, calibrate, export and measure one artifact.
+    """Train the tiers, export, calibrate and measure one artifact.
 
     Args:
         folders: labelled prompts; whole sources of them are held out.
@@ -80,145 +80,155 @@ def train(
         DataError: the prompts cannot be read or are too few.
     """
     require_training_libraries()
-    from router.training.encoder import fine_tune, load_base
-    from router.training.export import export
-
     splits = make_splits(read_prompts(focus) if focus else [], read_prompts(folders) if folders else [], recipe)
     progress(_summary(splits))
-    classifier = load_base(recipe, splits.labels)
-    checkpoint = output.parent / f"{output.name}.checkpoint" / "training.pt"
-    fine_tune(classifier, Sampler(splits, recipe), recipe, progress, checkpoint)
-    progress("exporting to int8")
-    export(classifier, output)
-    card = {
-        **_card(recipe, splits, (*folders, *focus), classifier.base, classifier.base_sha256),
-        "command": _command(folders, output, focus, validation, recipe),
-    }
-    _write_card(output, card)
-    progress("calibrating")
-    card["calibration"] = _calibration(load_scorer(output), splits, recipe)
-    _write_card(output, card)
-    sets = _evaluation_sets(splits, validation, recipe)
-    scorer = load_scorer(output)
-    evaluations, by_source, speed = _measure(scorer, sets, progress)
-    baselines = _baselines(sets, splits, recipe, progress)
-    card["metrics"] = {
-        "measured_on": "the exported int8 model, as served",
-        "machine": f"{platform.machine()} CPU, one thread",
-        "milliseconds_per_prompt": speed,
-        "sets": {name: dataclasses.asdict(figures) for name, figures in evaluations.items()},
-        "accuracy_by_source": by_source,
-        "baselines": baselines,
-    }
-    _write_card(output, card)
-    shutil.rmtree(checkpoint.parent, ignore_errors=True)
-    return Training(output, scorer.version, scorer.labels, evaluations, baselines, card["calibration"]["temperature"])
+    _clear(output)
+    checkpoint = output.parent / f"{output.name}.checkpoint"
+    bases = _train_tiers(output, splits, recipe, checkpoint / "training.pt", progress)
+    card = _card(recipe, splits, (*folders, *focus), bases)
+    card["command"] = _command(folders, output, focus, validation, recipe)
+    _finish(output, card, splits, recipe, progress)
+    evaluations = _measure(output, splits, validation, recipe, progress)
+    content = {name: evaluation.as_dict() for name, evaluation in evaluations.items()}
+    (output / EVALUATION).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (output / MODEL_CARD).write_text(model_card(card, content["unseen"]), encoding="utf-8")
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    return Training(output, read_card(output).version, splits.labels, evaluations)
+
+
+def _clear(output: Path) -> None:
+    """Remove an artifact's files: some may be shared with a copy by hard links, and writing would change both."""
+    names = [name for names in tiered.FILES_OF.values() for name in names]
+    names += [tiered.STATISTICS, tiered.DISTANCES, tiered.TOPICS, CARD, EVALUATION, MODEL_CARD]
+    for file in (*(output / name for name in names), *output.glob(tiered.gate_file("*"))):
+        file.unlink(missing_ok=True)
 
 
 def require_training_libraries() -> None:
     """Raise `MissingExtraError` with the command to install them when one is missing."""
-    for name in ("torch", "transformers", "onnx", "sklearn"):
+    for library in _IMPORTED:
         try:
-            importlib.import_module(name)
+            importlib.import_module(library)
         except ImportError as error:
-            raise MissingExtraError(name) from error
+            raise MissingExtraError(library) from error
 
 
-def _summary(splits: Splits) -> str:
-    sizes = {
-        "focus": splits.focus,
-        "others": splits.others,
-        "test": splits.test,
-        "calibration": splits.calibration,
-        "held-out sources": splits.held_out,
-    }
-    counted = ", ".join(f"{len(prompts)} {name}" for name, prompts in sizes.items())
-    return f"{len(splits.labels)} labels; prompts: {counted}"
+def _train_tiers(
+    output: Path, splits: Splits, recipe: Recipe, checkpoint: Path, progress: Callable[[str], None]
+) -> list[dict[str, str]]:
+    """Train and export what `recipe.tiers` names; return what each started from."""
+    from router.training import encoder, export, fast_base, fast_head
+
+    bases = []
+    if fast.NAME in recipe.tiers:
+        fast_base.write_encoder(output)
+        fast_head.fit_fast_head(output, Sampler(splits, recipe), recipe, progress)
+        bases.append({"tier": fast.NAME, "model": fast_base.NAME, "licence": fast_base.LICENCE,
+                      "sha256": fast_base.SHA256["weights.npz"]})  # fmt: skip
+    if transformer.NAME in recipe.tiers:
+        classifier = encoder.load_base(recipe, splits.labels)
+        readable = in_languages(splits, recipe.transformer_languages if recipe.base is None else ())
+        encoder.fine_tune(classifier, Sampler(readable, recipe), recipe, progress, checkpoint)
+        progress("exporting to int8")
+        export.export(classifier, output)
+        bases.append({"tier": transformer.NAME, "model": classifier.base, "licence": classifier.licence,
+                      "sha256": classifier.base_sha256})  # fmt: skip
+    return bases
 
 
-def _held_out_sample(splits: Splits, seed: int) -> list[Prompt]:
-    """Return up to `PROMPTS_PER_SOURCE` prompts of each held-out source."""
-    sample: list[Prompt] = []
-    for source in sorted({prompt.source for prompt in splits.held_out}):
-        rows = [prompt for prompt in splits.held_out if prompt.source == source and prompt.text]
-        sample += sorted(rows, key=lambda prompt: share_of(prompt.key, seed))[:PROMPTS_PER_SOURCE]
-    return sample
+def _finish(
+    output: Path, card: dict[str, Any], splits: Splits, recipe: Recipe, progress: Callable[[str], None]
+) -> None:
+    """Add statistics, topics, calibration and thresholds, and write the card."""
+    from router.training.fitting import CERTAINTY, fit_calibration, fit_limits, fit_thresholds
+    from router.training.held import held_logits, write_statistics, write_topics
+
+    progress("calibrating")
+    prompts, weights = calibration_prompts(splits, recipe)
+    names = [name for tier in recipe.tiers for name in tiered.FILES_OF[tier]]
+    _write_card(output, card, names)
+    loaded = read_card(output)
+    tiers = [tiered.TIERS[name](output, loaded, threads=1) for name in recipe.tiers]
+    sample = sorted([*splits.focus, *splits.others], key=lambda prompt: share_of(prompt.key, recipe.seed))
+    write_statistics(output, tiers[0], sample[:_STATISTICS_PROMPTS], prompts or sample[:1000], splits.labels)
+    names += [tiered.STATISTICS, tiered.DISTANCES]
+    if write_topics(output, tiers[0], splits.focus):
+        names.append(tiered.TOPICS)
+    if prompts:
+        held = held_logits(tiers, prompts, weights, splits.labels)
+        card["calibration"] = fit_calibration(held).as_dict()
+        _write_card(output, card, names)
+        scores = load_scorer(output).score([prompt.text for prompt in prompts])
+        fitted = fit_thresholds(scores.probabilities, held.right, scores.labels, recipe.least_reached)
+        card["thresholds"] = fit_limits(fitted.thresholds, scores, held.right).as_dict()
+        card["stated"] = {
+            "wrong_share": fitted.wrong_share,
+            "certainty": CERTAINTY,
+            "reached": round(fitted.reached, 4),
+        }
+    card["calibration_prompts"] = len(prompts)
+    _write_card(output, card, names)
 
 
-def _calibration(scorer: Scorer, splits: Splits, recipe: Recipe) -> dict[str, Any]:
-    """Fit the temperature half on held-out hand-written prompts, half on held-out sources, as far as there are any."""
-    sources = _held_out_sample(splits, recipe.seed)
-    prompts = [*splits.calibration, *sources]
-    result: dict[str, Any] = {
-        "method": "temperature",
-        "temperature": 1.0,
-        "focus_prompts": len(splits.calibration),
-        "held_out_source_prompts": len(sources),
-    }
-    if not prompts:
-        return result
-    probabilities, _ = score_prompts(scorer, prompts)
-    right = np.array([[label in (p.label, *p.alternatives) for label in scorer.labels] for p in prompts])
-    weights = np.array([1 / len(splits.calibration)] * len(splits.calibration) + [1 / len(sources)] * len(sources))
-    logs = np.log(np.maximum(probabilities.astype(np.float64), 1e-12))
-    return {**result, "temperature": round(fit_temperature(logs, right, weights), 4)}
+def calibration_prompts(splits: Splits, recipe: Recipe) -> tuple[list[Prompt], Any]:
+    """Return prompts to calibrate on and their weights (n,): hand-written ones and held-out sources count the same."""
+    sources = held_out_sample(splits, recipe.seed)
+    groups = [group for group in (splits.calibration, sources) if group]
+    weights = [1 / len(group) for group in groups for _ in group]
+    return [prompt for group in groups for prompt in group], np.array(weights)
 
 
-def _evaluation_sets(splits: Splits, validation: Sequence[Path], recipe: Recipe) -> dict[str, list[Prompt]]:
-    known = [prompt for prompt in (read_prompts(validation) if validation else []) if prompt.label in splits.labels]
-    sets = {
-        "validation": known,
-        "held-out hand-written": splits.test,
-        "held-out conversations": [prompt for prompt in splits.test if prompt.conversation],
-        "held-out non-English": [prompt for prompt in splits.test if prompt.language not in ("", "en")],
-        "held-out sources": _held_out_sample(splits, recipe.seed),
-    }
-    return {name: prompts for name, prompts in sets.items() if prompts}
+def held_out_sample(splits: Splits, seed: int) -> list[Prompt]:
+    """Return up to `PROMPTS_PER_SOURCE` prompts of every held-out source."""
+    by_source: dict[str, list[Prompt]] = {}
+    for prompt in sorted(splits.held_out, key=lambda prompt: share_of(prompt.key, seed)):
+        by_source.setdefault(prompt.source, []).append(prompt)
+    return [prompt for _, group in sorted(by_source.items()) for prompt in group[:PROMPTS_PER_SOURCE]]
 
 
 def _measure(
-    scorer: Scorer, sets: dict[str, list[Prompt]], progress: Callable[[str], None]
-) -> tuple[dict[str, Quality], dict[str, float], dict[str, Any]]:
-    evaluations: dict[str, Quality] = {}
-    by_source: dict[str, float] = {}
-    speed: dict[str, Any] = {}
+    output: Path, splits: Splits, validation: Sequence[Path], recipe: Recipe, progress: Callable[[str], None]
+) -> dict[str, Evaluation]:
+    """Measure the served artifact beside the baselines."""
+    from router.training.baselines import baselines_of
+
+    scorer = load_scorer(output)
+    options = Options(baselines=baselines_of(output, splits, recipe, progress), seed=recipe.seed)
+    sets = {"unseen": [*splits.test, *held_out_sample(splits, recipe.seed + 1)]}
+    if validation:
+        sets["validation"] = read_prompts(validation)
+    evaluations = {}
     for name, prompts in sets.items():
-        probabilities, speed[name] = score_prompts(scorer, prompts)
-        evaluations[name] = figures = quality(prompts, probabilities, scorer.labels)
-        progress(f"{name}: accuracy {figures.accuracy:.3f}, macro-F1 {figures.macro_f1:.3f}, ECE {figures.ece:.3f}")
-        for source, part in quality_by_source(prompts, probabilities, scorer.labels).items():
-            by_source[f"{name}: {source}"] = part.accuracy
-    return evaluations, by_source, speed
+        if any(prompt.label in scorer.labels for prompt in prompts):
+            evaluations[name] = measure(scorer, prompts, options=options, progress=progress)
+            progress(f"{name}: accuracy {evaluations[name].overall.accuracy:.3f}")
+    return evaluations
 
 
-def _baselines(
-    sets: dict[str, list[Prompt]], splits: Splits, recipe: Recipe, progress: Callable[[str], None]
-) -> dict[str, dict[str, float]]:
-    from router.training.baselines import tfidf_baseline
-
-    progress("fitting the keyword baseline")
-    keywords: Callable[[Sequence[Prompt]], FloatArray] = tfidf_baseline(splits, recipe)
-    return {
-        name: {
-            "majority label of the set": majority_accuracy(prompts),
-            "TF-IDF + logistic regression": quality(prompts, keywords(prompts), splits.labels).accuracy,
-        }
-        for name, prompts in sets.items()
-    }
+def _summary(splits: Splits) -> str:
+    return (
+        f"{len(splits.focus)} hand-written and {len(splits.others)} other prompts, {len(splits.labels)} labels; "
+        f"held out: {len(splits.test)} + {len(splits.calibration)} hand-written, {len(splits.held_out)} of "
+        f"{len({prompt.source for prompt in splits.held_out})} sources"
+    )
 
 
-def _card(recipe: Recipe, splits: Splits, folders: Sequence[Path], base: str, base_sha256: str) -> dict[str, Any]:
+def _card(recipe: Recipe, splits: Splits, folders: Sequence[Path], bases: list[dict[str, str]]) -> dict[str, Any]:
     trained = [*splits.focus, *splits.others]
     focus_licences = {prompt.source: _FOCUS_LICENCE for prompt in splits.focus}
     return {
         "format": FORMAT,
         "name": recipe.name,
-        "backend": onnx_backend.NAME,
+        "licence": "Apache-2.0",
+        "backend": tiered.NAME,
         "labels": list(splits.labels),
+        "added": [],
+        "tiers": list(recipe.tiers),
         "max_tokens": recipe.max_tokens,
-        "calibration": {"temperature": 1.0},
-        "recipe": {**dataclasses.asdict(recipe), "base": base},
-        "base": {"model": base, "sha256": base_sha256},
+        "calibration": Calibration().as_dict(),
+        "thresholds": Thresholds().as_dict(),
+        "recipe": {**dataclasses.asdict(recipe), "base": recipe.base and Path(recipe.base).name},
+        "bases": bases,
         "training": {
             "data_sha256": data_hash(folders),
             "prompts": {
@@ -239,9 +249,10 @@ def _command(
     """Return the command line that repeats this training; other recipe fields are in the card."""
     words = ["pointsman train", *map(str, folders)]
     words += [f"--focus {folder}" for folder in focus] + [f"--validation {folder}" for folder in validation]
+    words += [f"--hold-out {source}" for source in recipe.hold_out]
     return " ".join([*words, f"--output {output}", f"--steps {recipe.steps}"])
 
 
-def _write_card(folder: Path, card: dict[str, Any]) -> None:
-    card["files"] = {name: sha256_of(folder / name) for name in onnx_backend.FILES}
+def _write_card(folder: Path, card: dict[str, Any], names: Sequence[str]) -> None:
+    card["files"] = {name: sha256_of(folder / name) for name in names}
     (folder / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -9,7 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from router.features import CONTEXT_CHARS, CONTEXT_LABEL, SELF_CONTAINED_CHARS
+from router.data.augment import augment
+from router.features import CONTEXT_CHARS, CONTEXT_LABEL, SELF_CONTAINED_CHARS, extract_text
 from router.prompts import Prompt
 from router.recipe import Recipe
 from router.scores import FloatArray
@@ -17,11 +18,10 @@ from router.training.splits import Splits
 
 _CONFIDENCE_WEIGHT: Final = {"high": 1.0, "medium": 0.7, "low": 0.25}
 _CONVERSATION_WEIGHT: Final = 3.0
-_NEIGHBOURS: Final = {
-    "a": "sqz", "b": "vn", "c": "xv", "d": "sf", "e": "wr", "f": "dg", "g": "fh", "h": "gj", "i": "uo", "k": "jl",
-    "l": "k", "m": "n", "n": "bm", "o": "ip", "p": "o", "r": "et", "s": "ad", "t": "ry", "u": "yi", "v": "cb",
-    "w": "qe", "y": "tu",
-}  # fmt: skip
+_STEM_SHARE: Final = 0.5
+"""Exam questions are seen without their options this often."""
+_EARLIER_TURN_SHARE: Final = 0.12
+_MISLEADING_PROMPTS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,13 @@ class _Pool:
         ]
         self._cumulative = np.cumsum(weights).tolist()
 
+    @property
+    def size(self) -> int:
+        return len(self._prompts)
+
+    def texts(self, count: int) -> list[str]:
+        return [prompt.text for prompt in self._prompts[:count]]
+
     def draw(self, dice: random.Random) -> Prompt:
         return dice.choices(self._prompts, cum_weights=self._cumulative)[0]
 
@@ -62,12 +69,19 @@ class Sampler:
         self._focus = _pools(splits.focus, splits.labels)
         self._others = _pools(splits.others, splits.labels)
         self._focus_share = recipe.focus_share if self._focus else 0.0
+        pools = self._focus or self._others
+        self._misleading = {label: pool.texts(_MISLEADING_PROMPTS) for label, pool in pools.items()}
 
-    def batches(self, count: int, *, altered: bool = True) -> Iterator[Batch]:
-        """Yield `count` batches; `altered` adds typing noise and earlier turns."""
+    @property
+    def size(self) -> int:
+        """How many prompts there are to draw from."""
+        return sum(pool.size for pool in (*self._focus.values(), *self._others.values()))
+
+    def batches(self, count: int, *, altered: bool = True, size: int | None = None) -> Iterator[Batch]:
+        """Yield `count` batches of `size` (the recipe's); `altered` changes style and adds earlier turns."""
         dice = random.Random(self._recipe.seed)
         for _ in range(count):
-            prompts = [self._draw(dice) for _ in range(self._recipe.batch)]
+            prompts = [self._draw(dice) for _ in range(size or self._recipe.batch)]
             texts = [self._altered(prompt, dice) if altered else prompt.text for prompt in prompts]
             yield Batch(texts, np.stack([self._target(prompt) for prompt in prompts]))
 
@@ -85,28 +99,12 @@ class Sampler:
         return target
 
     def _altered(self, prompt: Prompt, dice: random.Random) -> str:
-        text = prompt.stem if prompt.stem and dice.random() < 0.5 else prompt.text
-        if dice.random() < 0.15:
-            text = text.lower()
-        if dice.random() < 0.15:
-            text = text.rstrip(" .?!")
-        if dice.random() < 0.08:
-            text = with_typos(text, dice)
-        if not prompt.conversation and 30 < len(text) < SELF_CONTAINED_CHARS and dice.random() < 0.12:
-            earlier = self._draw(dice).text[:CONTEXT_CHARS]
-            text = f"{text}\n{CONTEXT_LABEL}{earlier}"
+        text = prompt.stem if prompt.stem and dice.random() < _STEM_SHARE else prompt.text
+        text = extract_text(augment(text, prompt.label, dice, others=self._misleading)).text or text
+        short = 30 < len(text) < SELF_CONTAINED_CHARS
+        if not prompt.conversation and short and dice.random() < _EARLIER_TURN_SHARE:
+            text = f"{text}\n{CONTEXT_LABEL}{self._draw(dice).text[:CONTEXT_CHARS]}"
         return text
-
-
-def with_typos(text: str, dice: random.Random, rate: float = 0.03) -> str:
-    """Return `text` with some letters dropped, doubled or replaced by a key next to them."""
-    letters: list[str] = []
-    for letter in text:
-        if letter.lower() not in _NEIGHBOURS or dice.random() >= rate:
-            letters.append(letter)
-        else:
-            letters.append(dice.choice(["", letter * 2, dice.choice(_NEIGHBOURS[letter.lower()])]))
-    return "".join(letters)
 
 
 def _pools(prompts: Sequence[Prompt], labels: Sequence[str]) -> dict[str, _Pool]:

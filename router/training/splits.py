@@ -53,8 +53,26 @@ def make_splits(focus: Sequence[Prompt], others: Sequence[Prompt], recipe: Recip
                   _known(held_out, labels), labels)  # fmt: skip
 
 
+def in_languages(splits: Splits, languages: Sequence[str]) -> Splits:
+    """Return the splits with training prompts of these languages only, as they are when `languages` is empty.
+
+    Raises:
+        DataError: a label has no prompt left.
+    """
+    if not languages:
+        return splits
+    focus = [prompt for prompt in splits.focus if prompt.language in languages]
+    others = [prompt for prompt in splits.others if prompt.language in languages]
+    missing = set(splits.labels) - {prompt.label for prompt in (*focus, *others)}
+    if missing:
+        raise DataError(f"no prompt in the transformer's languages {list(languages)} for {sorted(missing)}")
+    return replace(splits, focus=focus, others=others)
+
+
 def held_out_sources(prompts: Sequence[Prompt], recipe: Recipe) -> frozenset[str]:
-    """Choose whole sources, such that every label keeps a source to train on."""
+    """Choose whole sources, such that every label keeps a source to train on; or those the recipe names."""
+    if recipe.hold_out:
+        return frozenset(recipe.hold_out)
     labels_of: dict[str, set[str]] = {}
     for prompt in prompts:
         labels_of.setdefault(prompt.source, set()).add(prompt.label)

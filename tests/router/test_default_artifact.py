@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router import DomainScores, Scorer, extract, extract_text, load_scorer
+from router import Scorer, extract, extract_text, load_scorer
 
 PROMPTS = {
     "math": (
@@ -97,7 +97,7 @@ def scorer() -> Scorer:
 
 
 def domain_of(scorer: Scorer, text: str) -> str:
-    return DomainScores(scorer.labels, scorer.score([text])[0]).top()[0]
+    return scorer.score([text])[0].top()[0]
 
 
 def test_default_artifact_knows_the_nine_domains_in_order(scorer: Scorer) -> None:

@@ -11,7 +11,7 @@ import router
 _PROBE = """
 import json, sys
 import router
-heavy = {"torch", "transformers", "sklearn", "onnx", "onnxruntime", "tokenizers", "asyncio", "aiohttp", "gateway"}
+heavy = {"torch", "transformers", "sklearn", "onnx", "onnxruntime", "tokenizers", "sentencepiece", "scipy", "asyncio", "aiohttp", "gateway"}
 print(json.dumps(sorted(heavy & set(sys.modules))))
 """
 

@@ -13,7 +13,7 @@ import router.backends
 from router import Scorer, extract_text, load_scorer
 from router.artifact import DEFAULT
 
-ARTIFACTS = {"onnx": DEFAULT}
+ARTIFACTS = {"tiered": DEFAULT}
 """Backend name to an artifact it reads; a new backend adds its line here."""
 
 TEXTS = (
@@ -36,15 +36,22 @@ def test_backends_all_have_a_contract_artifact() -> None:
 
 
 def test_scorer_returns_one_float32_row_per_text_that_sums_to_one(scorer: Scorer) -> None:
-    rows = scorer.score(TEXTS)
-    assert rows.shape == (len(TEXTS), len(scorer.labels))
-    assert rows.dtype == np.float32
-    assert (rows >= 0).all()
-    np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-5)
+    batch = scorer.score(TEXTS)
+    assert batch.is_sound(len(TEXTS))
+    assert batch.probabilities.dtype == np.float32
+    np.testing.assert_allclose(batch.probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+def test_scorer_says_how_strange_how_steady_and_by_which_tier(scorer: Scorer) -> None:
+    batch = scorer.score(TEXTS)
+    for column in (batch.out_of_domain, batch.disagreement):
+        assert ((column >= 0) & (column <= 1)).all()
+    assert all(batch.tiers)
+    assert scorer.thresholds.of("law") > 0
 
 
 def test_scorer_no_texts_returns_no_rows(scorer: Scorer) -> None:
-    assert scorer.score([]).shape == (0, len(scorer.labels))
+    assert scorer.score([]).probabilities.shape == (0, len(scorer.labels))
 
 
 def test_scorer_has_distinct_labels_and_a_version(scorer: Scorer) -> None:
@@ -53,16 +60,17 @@ def test_scorer_has_distinct_labels_and_a_version(scorer: Scorer) -> None:
 
 
 def test_scorer_same_text_gives_the_same_bits(scorer: Scorer) -> None:
-    np.testing.assert_array_equal(scorer.score(TEXTS), scorer.score(TEXTS))
+    np.testing.assert_array_equal(scorer.score(TEXTS).probabilities, scorer.score(TEXTS).probabilities)
 
 
 def test_scorer_batch_equals_single(scorer: Scorer) -> None:
-    singles = np.concatenate([scorer.score([text]) for text in TEXTS])
-    np.testing.assert_allclose(scorer.score(TEXTS), singles, atol=1e-5)
+    singles = np.concatenate([scorer.score([text]).probabilities for text in TEXTS])
+    np.testing.assert_array_equal(scorer.score(TEXTS).probabilities, singles)
 
 
 def test_scorer_second_instance_gives_the_same_answer(scorer: Scorer) -> None:
-    np.testing.assert_array_equal(load_scorer(DEFAULT).score(TEXTS[:2]), scorer.score(TEXTS[:2]))
+    second = load_scorer(DEFAULT).score(TEXTS[:2])
+    np.testing.assert_array_equal(second.probabilities, scorer.score(TEXTS[:2]).probabilities)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +79,7 @@ def test_scorer_second_instance_gives_the_same_answer(scorer: Scorer) -> None:
     ids=["empty", "space", "nul", "surrogate", "emoji", "long-word", "long-text", "cjk", "marks"],
 )
 def test_scorer_any_text_is_scored(scorer: Scorer, text: str) -> None:
-    row = scorer.score([text])[0]
+    row = scorer.score([text]).probabilities[0]
     assert np.isfinite(row).all()
     assert row.sum() == pytest.approx(1, abs=1e-5)
 
@@ -80,18 +88,18 @@ def test_scorer_long_prompt_is_read_at_both_ends(scorer: Scorer) -> None:
     filler = "and then the other thing happened as well " * 400
     law = extract_text(f"{filler} Can my landlord evict me without a court order? Which notice period applies?").text
     math = extract_text(f"{filler} Solve the equation 3x^2 - 7x + 2 = 0 and factor the polynomial.").text
-    rows = scorer.score([law, math])
+    rows = scorer.score([law, math]).probabilities
     column = {label: index for index, label in enumerate(scorer.labels)}
     assert rows[0, column["law"]] > rows[1, column["law"]]
     assert rows[1, column["math"]] > rows[0, column["math"]]
 
 
 def test_scorer_used_by_many_threads_gives_the_answers_of_one(scorer: Scorer) -> None:
-    expected = scorer.score(TEXTS)
+    expected = scorer.score(TEXTS).probabilities
     answers: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = []
 
     def work(texts: Sequence[str]) -> None:
-        answers.extend(scorer.score(texts) for _ in range(5))
+        answers.extend(scorer.score(texts).probabilities for _ in range(5))
 
     threads = [threading.Thread(target=work, args=(TEXTS,)) for _ in range(4)]
     for thread in threads:

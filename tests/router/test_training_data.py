@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from router import DataError, Recipe
+from router.data.augment import with_typos
 from router.features import CONTEXT_LABEL
 from router.prompts import Prompt
-from router.training.sampling import Sampler, with_typos
+from router.training.sampling import Sampler
 from router.training.sources import describe_sources, read_licences
 from router.training.splits import make_splits
 

@@ -1,0 +1,47 @@
+"""What a tier says of one prompt; the tiers differ in everything else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from router.scores import FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """One prompt as a tier saw it.
+
+    Attributes:
+        embedding: float32 (d,), of length 1, for out-of-domain scores, added domains and topics.
+        logits: float32 (k,), uncalibrated.
+        tokens: tokens that were read.
+        logits_without_head: float32 (k,), of the prompt without its first tokens; None when it is too short for that.
+    """
+
+    embedding: FloatArray
+    logits: FloatArray
+    tokens: int
+    logits_without_head: FloatArray | None = None
+
+
+class Tier(Protocol):
+    """One model of an artifact."""
+
+    @property
+    def name(self) -> str:
+        """The tier's name in scores and figures."""
+
+    def count(self, text: str) -> int:
+        """Return how many tokens `read` would see."""
+
+    def read(self, text: str) -> Reading:
+        """Read one routing text of any length; `ScorerError` when the model fails."""
+
+
+def unit(embedding: FloatArray) -> FloatArray:
+    """Return the embedding (d,) scaled to length 1."""
+    scaled: FloatArray = (embedding / max(float(np.linalg.norm(embedding)), 1e-9)).astype(np.float32)
+    return scaled
