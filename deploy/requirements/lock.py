@@ -1,4 +1,6 @@
-"""Resolves the lock files in this folder anew with uv: hashes, but no host names, so any mirror will do.
+"""Resolves the lock files in this folder with uv: hashes, but no host names, so any mirror will do.
+
+What is locked stays at its version while it fits; `lock.py --upgrade` takes the newest of everything.
 
 serve.txt   what `pointsman serve` needs: exactly pyproject.toml's dependencies
 build.txt   what installs the package itself
@@ -16,12 +18,12 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SERVE = HERE / "serve.txt"
-COMMON = ("--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", "--no-header", "--upgrade")
+COMMON = ("--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", "--no-header")
 
 
 def compile_lock(name: str, *arguments: str) -> None:
     """Write one lock file."""
-    command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", *COMMON, *arguments, "-o", str(HERE / name)]
+    command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", *COMMON, *sys.argv[1:], *arguments, "-o", str(HERE / name)]
     subprocess.run(command, cwd=ROOT, check=True)
 
 
