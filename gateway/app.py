@@ -58,6 +58,7 @@ def create_app(settings: Settings, *, scorer: Scorer | None = None) -> FastAPI:
 
     Raises:
         MissingSecret: an environment variable that the settings name is not set.
+        UnknownDomain: a threshold is set for a domain that `scorer` does not have.
     """
     gateway = Gateway(settings, scorer=scorer)
 

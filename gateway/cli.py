@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from gateway import __version__, cli_training
+from gateway import __version__, cli_data, cli_domains, cli_training
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
@@ -93,16 +93,20 @@ def route(
     text: Annotated[str, typer.Argument(help="The prompt; `-` reads it from standard input.")],
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    words: Annotated[
+        bool, typer.Option("--words", help="Add the words that decided and the nearest training topics.")
+    ] = False,
 ) -> None:
     """Print the decision for one prompt and why, as if all experts were up. Sends nothing anywhere."""
     from gateway.dry_run import decide_offline, describe
+    from gateway.pipeline import UnknownDomain
     from gateway.settings import MissingSecret
-    from router import ArtifactError
+    from router import RouterError
 
     prompt = sys.stdin.read() if text == "-" else text
     try:
-        explained = decide_offline(_settings(config), prompt)
-    except (ArtifactError, MissingSecret) as error:
+        explained = decide_offline(_settings(config), prompt, words=words)
+    except (RouterError, MissingSecret, UnknownDomain) as error:
         _fail(str(error))
     typer.echo(describe(explained, as_json=as_json))
 
@@ -135,6 +139,9 @@ def demo(
 
 app.command()(cli_training.train)
 app.command()(cli_training.evaluate)
+app.command()(cli_domains.explain)
+app.add_typer(cli_data.data_app)
+app.add_typer(cli_domains.domains_app)
 
 
 def _settings(path: Path) -> Settings:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from gateway.types import Catalog, Decision, Endpoint
-from router import DomainScores, Features
+from router import DomainScores, Features, Thresholds
 
 
 @dataclass(slots=True)
@@ -44,6 +44,7 @@ class RequestContext:
     stream: bool = False
     features: Features | None = None
     scores: DomainScores | None = None
+    thresholds: Thresholds | None = None
     decision: Decision | None = None
     attempts: list[Attempt] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
@@ -57,6 +58,13 @@ class RequestContext:
     def overhead_s(self) -> float:
         """Seconds of ours: from the body's last byte to the moment it was first sent on (or to now)."""
         return (self.dispatched or time.perf_counter()) - (self.received or self.started)
+
+    @property
+    def threshold(self) -> float | None:
+        """Smallest probability at which the best domain would have been acted on; None when nothing was scored."""
+        if self.scores is None or self.thresholds is None:
+            return None
+        return self.thresholds.of(self.scores.top()[0])
 
     @property
     def fallbacks(self) -> int:
@@ -81,6 +89,10 @@ class RouteRecord:
     domain: str | None
     confidence: float | None
     margin: float | None
+    threshold: float | None
+    out_of_domain: float | None
+    disagreement: float | None
+    tier: str | None
     reason: str | None
     policy: str
     status: int
@@ -100,7 +112,7 @@ class RouteRecord:
 
 def record_of(context: RequestContext) -> RouteRecord:
     """Freeze a finished request."""
-    decision, usage = context.decision, context.usage
+    decision, usage, scores = context.decision, context.usage, context.scores
     expert = context.catalog.experts.get(context.chosen) if context.chosen else None
     first = context.first_byte
     return RouteRecord(
@@ -113,7 +125,11 @@ def record_of(context: RequestContext) -> RouteRecord:
         response_model=expert.model if expert else None,
         domain=decision.domain if decision else None,
         confidence=_rounded(decision.confidence) if decision else None,
-        margin=_rounded(context.scores.margin()) if context.scores is not None else None,
+        margin=_rounded(scores.margin()) if scores is not None else None,
+        threshold=_rounded(context.threshold),
+        out_of_domain=_rounded(scores.out_of_domain) if scores is not None else None,
+        disagreement=_rounded(scores.disagreement) if scores is not None else None,
+        tier=scores.tier if scores is not None else None,
         reason=decision.reason.value if decision else None,
         policy=context.policy,
         status=context.status,

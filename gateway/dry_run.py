@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 
+import router
 from gateway import catalog as catalogs
 from gateway.context import RequestContext
 from gateway.explain import explain
@@ -18,33 +20,50 @@ from gateway.scoring import AsyncScorer
 from gateway.settings import Settings
 from gateway.types import Endpoint
 from gateway.upstream import UpstreamClient
-from router import load_scorer
+from router import Scorer
 
 OFFLINE_DEADLINE_S = 60.0  # nobody waits in line here, and a cold start should not look like a timeout
 
 
-def decide_offline(settings: Settings, prompt: str) -> dict[str, Any]:
+def decide_offline(
+    settings: Settings, prompt: str, *, words: bool = False, scorer: Scorer | None = None
+) -> dict[str, Any]:
     """Return the explained decision for one prompt.
+
+    Args:
+        settings: a checked configuration.
+        prompt: what a user would send.
+        words: add `words`, the prompt's most influential words, and `topics`, the training topics nearest to it. No
+            endpoint does: they repeat the prompt, and they would tell how to steer the routing.
+        scorer: used instead of the configured artifact.
 
     Raises:
         router.ArtifactError: the configured artifact cannot be used.
+        router.ScorerError: the scorer failed while words were tried.
         gateway.settings.MissingSecret: an environment variable that the settings name is not set.
+        gateway.pipeline.UnknownDomain: a threshold is set for a domain that the classifier does not have.
     """
-    return asyncio.run(_decide(settings, prompt))
+    if scorer is None:
+        scorer = router.load_scorer(settings.router.artifact, threads=settings.router.threads)
+    context = asyncio.run(_decide(settings, prompt, scorer))
+    explained = explain(context)
+    if words and context.scores is not None:
+        why = router.explain(scorer, prompt).as_dict()
+        explained |= {"words": why["words"], "topics": why["topics"]}
+    return explained
 
 
-async def _decide(settings: Settings, prompt: str) -> dict[str, Any]:
+async def _decide(settings: Settings, prompt: str, scorer: Scorer) -> RequestContext:
     catalog = catalogs.build(settings)
     # Never entered, so it neither probes nor connects: every expert counts as up.
     fleet = Fleet(catalog, UpstreamClient(), Metrics(), settings.health, settings.timeouts)
-    scorer = load_scorer(settings.router.artifact, threads=settings.router.threads)
     body = {"model": AUTO, "messages": [{"role": "user", "content": prompt}]}
     request = ApiRequest(Endpoint.CHAT, body, AUTO, stream=False, include_usage=False)
     context = RequestContext("dry-run", Endpoint.CHAT, catalog)
     async with AsyncScorer(scorer, deadline_s=OFFLINE_DEADLINE_S, batch_size=1, queue_size=1) as async_scorer:
         pipeline = Pipeline(settings, catalog, fleet, async_scorer)
         await pipeline.decide(request, context, None)
-    return explain(context)
+    return context
 
 
 def describe(explained: dict[str, Any], *, as_json: bool) -> str:
@@ -53,12 +72,27 @@ def describe(explained: dict[str, Any], *, as_json: bool) -> str:
         return orjson.dumps(explained, option=orjson.OPT_INDENT_2).decode()
     lines = [
         f"{explained['expert']}  ({explained['model']})",
-        f"reason      {explained['reason']}, policy {explained['policy']}",
-        f"tokens      about {explained['features']['token_estimate']}",
+        f"reason        {explained['reason']}, policy {explained['policy']}",
+        f"tokens        about {explained['features']['token_estimate']}",
     ]
     if explained["fallbacks"]:
-        lines.append(f"fallbacks   {', '.join(explained['fallbacks'])}")
-    scores = explained["scores"] or {}
-    for domain, probability in sorted(scores.items(), key=lambda item: -item[1]):
-        lines.append(f"  {domain:<12} {probability:6.3f}  {'#' * round(probability * 40)}")
+        lines.append(f"fallbacks     {', '.join(explained['fallbacks'])}")
+    if explained["scores"] is not None:
+        lines += _scored(explained)
     return "\n".join(lines)
+
+
+def _scored(explained: dict[str, Any]) -> Iterator[str]:
+    yield f"threshold     {explained['threshold']:.2f} for {explained['domain']}, tier {explained['tier'] or '-'}"
+    for figure, limit in explained["limits"].items():
+        yield f"{figure.replace('_', ' '):<13} {explained[figure]:.3f}, limit {limit:.3f}"
+    for domain, probability in sorted(explained["scores"].items(), key=lambda item: -item[1]):
+        yield f"  {domain:<12} {probability:6.3f}  {'#' * round(probability * 40)}"
+    if explained.get("words"):
+        yield f"words for (+) and against (-) {explained['domain']}, in log-odds"
+        yield from (f"  {word['influence']:+6.2f}  {word['word']}" for word in explained["words"])
+    if explained.get("topics"):
+        yield "nearest training topics, by cosine"
+        yield from (
+            f"  {topic['similarity']:6.2f}  {topic['name']} ({topic['domain']})" for topic in explained["topics"]
+        )

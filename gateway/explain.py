@@ -13,7 +13,7 @@ def explain(context: RequestContext) -> dict[str, Any]:
     Args:
         context: a request that has been through `Pipeline.decide`; it has features and scores only if it was routed.
     """
-    decision, features = context.decision, context.features
+    decision, features, scores = context.decision, context.features, context.scores
     assert decision is not None
     return {
         "expert": decision.expert.name,
@@ -22,8 +22,13 @@ def explain(context: RequestContext) -> dict[str, Any]:
         "policy": context.policy or None,
         "domain": decision.domain,
         "confidence": decision.confidence,
-        "margin": context.scores.margin() if context.scores is not None else None,
-        "scores": context.scores.as_dict() if context.scores is not None else None,
+        "threshold": context.threshold,
+        "margin": None if scores is None else scores.margin(),
+        "out_of_domain": None if scores is None else scores.out_of_domain,
+        "disagreement": None if scores is None else scores.disagreement,
+        "tier": None if scores is None else scores.tier,
+        "limits": _limits(context),
+        "scores": None if scores is None else scores.as_dict(),
         "fallbacks": [expert.name for expert in decision.fallbacks],
         "features": None
         if features is None
@@ -38,3 +43,11 @@ def explain(context: RequestContext) -> dict[str, Any]:
         "classify_ms": None if context.scored_s is None else round(context.scored_s * 1000, 3),
         "catalog_version": context.catalog.version,
     }
+
+
+def _limits(context: RequestContext) -> dict[str, float] | None:
+    """Return what the figures of the same names were held against."""
+    limits = context.thresholds
+    if context.scores is None or limits is None:
+        return None
+    return {"margin": limits.margin, "out_of_domain": limits.out_of_domain, "disagreement": limits.disagreement}

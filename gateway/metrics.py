@@ -29,7 +29,7 @@ LONG_S = (
     163.84,
     327.68,
 )
-CONFIDENCE = tuple(step / 20 for step in range(1, 21))
+SHARES = tuple(step / 20 for step in range(1, 21))
 
 
 class Metrics:
@@ -67,7 +67,25 @@ class Metrics:
             "pointsman_classify_seconds", "Waiting for the classifier.", buckets=SHORT_S, registry=registry
         )
         self.confidence = Histogram(
-            "pointsman_confidence", "Probability of the best domain.", buckets=CONFIDENCE, registry=registry
+            "pointsman_confidence", "Probability of the best domain.", buckets=SHARES, registry=registry
+        )
+        self.out_of_domain = Histogram(
+            "pointsman_out_of_domain",
+            "Share of ordinary prompts that are more like the training data.",
+            buckets=SHARES,
+            registry=registry,
+        )
+        self.disagreement = Histogram(
+            "pointsman_disagreement",
+            "How far the probabilities move without the prompt's first tokens.",
+            buckets=SHARES,
+            registry=registry,
+        )
+        self.scored = Counter(
+            "pointsman_scored", "Prompts scored, by the classifier's tier that answered.", ("tier",), registry=registry
+        )
+        self.threshold = Gauge(
+            "pointsman_threshold", "Smallest probability that is acted on.", ("domain",), registry=registry
         )
         self.first_byte = Histogram(
             "pointsman_upstream_ttft_seconds",
@@ -127,11 +145,20 @@ class Metrics:
                 self.client_aborts.inc()
         if record.classify_s is not None:
             self.classify.observe(record.classify_s)
-        if record.confidence is not None:
-            self.confidence.observe(record.confidence)
+        self._observe_scores(record)
         if record.chosen is not None:
             self.overhead.observe(record.overhead_s)
             self._spend(record, record.chosen)
+
+    def _observe_scores(self, record: RouteRecord) -> None:
+        if record.confidence is not None:
+            self.confidence.observe(record.confidence)
+        if record.out_of_domain is not None:
+            self.out_of_domain.observe(record.out_of_domain)
+        if record.disagreement is not None:
+            self.disagreement.observe(record.disagreement)
+        if record.tier is not None:
+            self._child(self.scored, record.tier or "none").inc()
 
     def _spend(self, record: RouteRecord, chosen: str) -> None:
         if record.stream and record.time_to_first_byte_s is not None:

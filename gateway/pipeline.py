@@ -6,7 +6,9 @@ or served model name pins it.
 
 from __future__ import annotations
 
+import difflib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway import policies
@@ -16,10 +18,47 @@ from gateway.health import Fleet
 from gateway.openai import ApiRequest, features_of, needs_of
 from gateway.policies import Policy
 from gateway.scoring import AsyncScorer
-from gateway.settings import Settings
-from gateway.types import Capability, Catalog, Decision, Endpoint, Expert, Reason, RoutingInput, Thresholds
+from gateway.settings import RouterSettings, Settings
+from gateway.types import Capability, Catalog, Decision, Endpoint, Expert, Reason, RoutingInput
+from router import Thresholds
 
 AUTO = "auto"
+
+
+class UnknownDomain(ValueError):
+    """`router.thresholds` names a domain that the classifier does not have."""
+
+
+def thresholds_of(settings: RouterSettings, labels: Sequence[str], fitted: Thresholds) -> Thresholds:
+    """Return the thresholds in effect: what the settings say, else what was fitted with the classifier.
+
+    Args:
+        settings: the section `router`.
+        labels: the classifier's domains.
+        fitted: its own thresholds.
+
+    Raises:
+        UnknownDomain: a threshold is set for a domain that is not among `labels`; the message says which.
+    """
+    unknown = next((domain for domain in settings.thresholds if domain not in labels), None)
+    if unknown is not None:
+        close = difflib.get_close_matches(unknown, labels, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise UnknownDomain(
+            f"router.thresholds.{unknown}: the classifier has no such domain; {hint}it has: {', '.join(labels)}"
+        )
+    everywhere = settings.minimum_confidence
+    return Thresholds(
+        confidence={**({} if everywhere is not None else fitted.confidence), **settings.thresholds},
+        default_confidence=_first(everywhere, fitted.default_confidence),
+        margin=_first(settings.minimum_margin, fitted.margin),
+        out_of_domain=_first(settings.maximum_out_of_domain, fitted.out_of_domain),
+        disagreement=_first(settings.maximum_disagreement, fitted.disagreement),
+    )
+
+
+def _first(setting: float | None, fitted: float) -> float:
+    return fitted if setting is None else setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +77,20 @@ class Wanted:
 
 
 class Pipeline:
-    """Decides. One per configuration."""
+    """Decides. One per configuration.
+
+    Attributes:
+        thresholds: when it abstains.
+
+    Raises:
+        UnknownDomain: the settings name a domain that the classifier does not have.
+    """
 
     def __init__(self, settings: Settings, catalog: Catalog, fleet: Fleet, scorer: AsyncScorer) -> None:
         self._catalog = catalog
         self._fleet = fleet
         self._scorer = scorer
-        self._thresholds = Thresholds(settings.router.minimum_confidence, settings.router.minimum_margin)
+        self.thresholds = thresholds_of(settings.router, scorer.labels, scorer.thresholds)
         self._policy_name = settings.policy.name
         # The configured one with its options, every other one as it comes.
         self._policies = {name: policies.load(name, {}) for name in policies.names()}
@@ -93,11 +139,12 @@ class Pipeline:
         scored = await self._scorer.score(context.features.text)
         context.scored_s = time.perf_counter() - started
         context.scores = None if isinstance(scored, Reason) else scored
+        context.thresholds = self.thresholds
         routing = RoutingInput(
             features=context.features,
             scores=context.scores,
             catalog=self._catalog,
-            thresholds=self._thresholds,
+            thresholds=self.thresholds,
             excluded=excluded,
             unscored=scored if isinstance(scored, Reason) else Reason.NO_TEXT,
         )

@@ -11,15 +11,14 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
-import numpy as np
 import structlog
 
 from gateway.types import Reason
-from router import DomainScores, Scorer
+from router import DomainScores, Scorer, Thresholds
 
 log = structlog.get_logger(__name__)
 
-_Waiting = tuple[str, asyncio.Future[np.ndarray | None]]
+_Waiting = tuple[str, asyncio.Future[DomainScores | None]]
 
 
 class AsyncScorer:
@@ -41,6 +40,16 @@ class AsyncScorer:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer")
         self._pump: asyncio.Task[None] | None = None
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The scorer's domains."""
+        return self.scorer.labels
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """When to abstain, as fitted with the scorer."""
+        return self.scorer.thresholds
+
     async def __aenter__(self) -> Self:
         """Run the scorer once, so that the first request does not pay for its warm-up."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._score_batch, ["warm up"])
@@ -59,18 +68,16 @@ class AsyncScorer:
             return Reason.NO_TEXT
         if len(self._waiting) >= self._queue_size:
             return Reason.SCORER_TIMEOUT
-        answer: asyncio.Future[np.ndarray | None] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[DomainScores | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((text, answer))
         if self._pump is None or self._pump.done():
             self._pump = asyncio.create_task(self._run_batches())
         try:
             async with asyncio.timeout(self._deadline_s):
-                probabilities = await answer
+                scores = await answer
         except TimeoutError:
             return Reason.SCORER_TIMEOUT
-        if probabilities is None:
-            return Reason.SCORER_ERROR
-        return DomainScores(self.scorer.labels, probabilities)
+        return Reason.SCORER_ERROR if scores is None else scores
 
     async def _run_batches(self) -> None:
         loop = asyncio.get_running_loop()
@@ -89,16 +96,14 @@ class AsyncScorer:
                 batch.append((text, answer))
         return batch
 
-    def _score_batch(self, texts: list[str]) -> np.ndarray | None:
+    def _score_batch(self, texts: list[str]) -> list[DomainScores] | None:
         """Run in the scorer's thread. Whatever a scorer does wrong, the requests go on without scores."""
         try:
-            rows = np.asarray(self.scorer.score(texts), dtype=np.float32)
+            batch = self.scorer.score(texts)
+            if batch.labels == self.scorer.labels and batch.is_sound(len(texts)):
+                return list(batch)
         except Exception as error:  # noqa: BLE001 - a scorer is any code; failing open is this class's promise
             log.error("scorer_error", error=type(error).__name__)
             return None
-        expected = (len(texts), len(self.scorer.labels))
-        sound = rows.shape == expected and bool(np.isfinite(rows).all()) and bool((rows >= 0).all())
-        if not sound:
-            log.error("scorer_error", error="bad_output", shape=rows.shape, expected=expected)
-            return None
-        return rows
+        log.error("scorer_error", error="bad_output", prompts=len(texts))
+        return None

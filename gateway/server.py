@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from gateway import logs
 from gateway.app import create_app
+from gateway.pipeline import UnknownDomain
 from gateway.protocol import GuardedProtocol
 from gateway.settings import MissingSecret, Settings
 from router import ArtifactError, load_scorer
@@ -37,14 +38,15 @@ def run(settings: Settings, *, on_listening: Callable[[str], None] | None = None
         on_listening: called with the base address once the gateway is about to listen.
 
     Raises:
-        CannotServe: no key on a public address, a missing secret, a bad artifact, or a taken port.
+        CannotServe: no key on a public address, a missing secret, a bad artifact, a threshold for a domain it does not
+            have, or a taken port.
     """
     _refuse_open_door(settings)
     logs.configure(settings.server.log_level)
     try:
         scorer = load_scorer(settings.router.artifact, threads=settings.router.threads)
         app = create_app(settings, scorer=scorer)
-    except (ArtifactError, MissingSecret) as error:
+    except (ArtifactError, MissingSecret, UnknownDomain) as error:
         raise CannotServe(str(error)) from error
     listening = listen(settings.server.host, settings.server.port)
     host, port = listening.getsockname()[:2]

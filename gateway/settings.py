@@ -11,15 +11,7 @@ import os
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from gateway import policies
 from gateway.types import GENERALIST, Capability, Endpoint
@@ -135,8 +127,21 @@ class RouterSettings(Strict):
     """The classifier."""
 
     artifact: str = Field("default", description="`default` (shipped) or a folder made by `pointsman train`.")
-    minimum_confidence: Share = Field(0.55, description="Below this probability the generalist answers.")
-    minimum_margin: Share = Field(0.0, description="Smallest lead of the best domain over the second.")
+    minimum_confidence: Share | None = Field(
+        None,
+        description="Below this the generalist answers, in every domain; left out: each domain's fitted threshold.",
+    )
+    thresholds: dict[Name, Share] = Field({}, description="The same for single domains, by name.")
+    minimum_margin: Share | None = Field(
+        None, description="Smallest lead of the best domain over the second; left out: as fitted."
+    )
+    maximum_out_of_domain: Share | None = Field(
+        None, description="How unlike the training data a prompt may be; 1 turns the check off; left out: as fitted."
+    )
+    maximum_disagreement: Share | None = Field(
+        None,
+        description="How far scores may move without the first tokens; 1 turns the check off; left out: as fitted.",
+    )
     deadline_s: Seconds = Field(0.15, description="After this the generalist answers without a score.")
     threads: int = Field(1, ge=1, le=64, description="Threads of one classifier run.")
     batch_size: int = Field(8, ge=1, le=256, description="Most prompts in one classifier run.")

@@ -18,7 +18,7 @@ from gateway.dispatch import Dispatcher
 from gateway.errors import PointsmanError
 from gateway.health import Fleet
 from gateway.metrics import Metrics
-from gateway.pipeline import Pipeline
+from gateway.pipeline import Pipeline, thresholds_of
 from gateway.recorder import Recorder
 from gateway.scoring import AsyncScorer
 from gateway.settings import Settings
@@ -47,9 +47,15 @@ class Gateway:
     Args:
         settings: the configuration.
         scorer: used instead of the configured artifact, for tests and for scorers of your own.
+
+    Raises:
+        MissingSecret: an environment variable that the settings name is not set.
+        UnknownDomain: a threshold is set for a domain that `scorer` does not have.
     """
 
     def __init__(self, settings: Settings, *, scorer: Scorer | None = None) -> None:
+        if scorer is not None:  # Before anything is opened: this is the caller's mistake, not a failed start.
+            thresholds_of(settings.router, scorer.labels, scorer.thresholds)
         self.settings = settings
         self.catalog = catalogs.build(settings)
         self.metrics = Metrics()
@@ -76,6 +82,7 @@ class Gateway:
 
         Raises:
             router.ArtifactError: the configured artifact cannot be used.
+            UnknownDomain: a threshold is set for a domain that the artifact does not have.
         """
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(UpstreamClient())
@@ -115,12 +122,15 @@ class Gateway:
             Fleet(catalog, client, self.metrics, settings.health, settings.timeouts)
         )
         self.metrics.catalog.labels(catalog.version).set(1)
+        pipeline = Pipeline(settings, catalog, fleet, async_scorer)
+        for domain in async_scorer.labels:
+            self.metrics.threshold.labels(domain).set(pipeline.thresholds.of(domain))
         return Generation(
             settings=settings,
             catalog=catalog,
             fleet=fleet,
             scorer=async_scorer,
-            pipeline=Pipeline(settings, catalog, fleet, async_scorer),
+            pipeline=pipeline,
             dispatcher=Dispatcher(client, fleet, self.metrics, settings.limits),
         )
 

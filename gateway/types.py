@@ -10,7 +10,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
-from router import DomainScores, Features
+from router import Abstention, Features, Thresholds
+
+# For policies, which import nothing else of ours.
+from router import DomainScores as DomainScores
+from router import abstain as abstain
 
 GENERALIST = "generalist"
 """The generalist's name in `model`, headers, metrics and records."""
@@ -46,9 +50,13 @@ class Reason(StrEnum):
     UNCOVERED_DOMAIN = "uncovered_domain"
     """The best domain belongs to no expert: the generalist."""
     LOW_CONFIDENCE = "low_confidence"
-    """The best domain's probability is below `router.minimum_confidence`: the generalist."""
+    """The best domain's probability is below its threshold: the generalist."""
     SMALL_MARGIN = "small_margin"
     """The two best domains are closer than `router.minimum_margin`: the generalist."""
+    OUT_OF_DOMAIN = "out_of_domain"
+    """The prompt is unlike what the classifier was trained on (`router.maximum_out_of_domain`): the generalist."""
+    DISAGREEMENT = "disagreement"
+    """The scores hang on the prompt's first words (`router.maximum_disagreement`): the generalist."""
     CAPABILITY = "capability"
     """The wanted expert lacks something the request needs, or does not serve the endpoint."""
     UNHEALTHY = "unhealthy"
@@ -59,6 +67,11 @@ class Reason(StrEnum):
     """The classifier failed: the generalist."""
     SCORER_TIMEOUT = "scorer_timeout"
     """The classifier missed its deadline, or its queue is full: the generalist."""
+
+    @classmethod
+    def of(cls, abstention: Abstention) -> Reason:
+        """Return the reason of an abstention: it has the same name."""
+        return cls(abstention.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +133,6 @@ class Catalog:
 
 
 @dataclass(frozen=True, slots=True)
-class Thresholds:
-    """When to abstain to the generalist."""
-
-    minimum_confidence: float
-    minimum_margin: float
-
-
-@dataclass(frozen=True, slots=True)
 class RoutingInput:
     """All a policy may know about one request.
 
@@ -137,7 +142,7 @@ class RoutingInput:
         unscored: why `scores` is None.
         catalog: the experts.
         excluded: experts that cannot take this request, and why; the generalist may be among them.
-        thresholds: when to abstain.
+        thresholds: when to abstain; for `abstain`, which nothing else compares scores with.
     """
 
     features: Features

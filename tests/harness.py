@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx2
@@ -19,28 +19,48 @@ from gateway.context import RequestContext, RouteRecord, record_of
 from gateway.metrics import Metrics
 from gateway.recorder import Recorder
 from gateway.settings import Settings
-from router import Scorer
+from router import ScoreBatch, Scorer, Thresholds
 
 LABELS = ("math", "coding", "health", "general")
 
 
 class KeywordScorer:
-    """A scorer with the real interface and no model: the word that names a domain decides, `sure=` how surely."""
+    """A scorer with the real interface and no model: the word that names a domain decides, `sure=` how surely.
+
+    `strange=` sets the out-of-domain score and `moved=` the disagreement; 0 without them.
+    """
 
     labels = LABELS
     version = "keywords"
+    thresholds = Thresholds()
 
-    def score(self, texts: Sequence[str]) -> np.ndarray:
-        return np.array([self._row(text) for text in texts], dtype=np.float32)
+    def score(self, texts: Sequence[str]) -> ScoreBatch:
+        return ScoreBatch(
+            labels=LABELS,
+            probabilities=np.array([self._row(text) for text in texts], dtype=np.float32),
+            out_of_domain=np.array([_number(text, "strange=", 0) for text in texts], dtype=np.float32),
+            disagreement=np.array([_number(text, "moved=", 0) for text in texts], dtype=np.float32),
+            tiers=("keywords",) * len(texts),
+        )
 
     def _row(self, text: str) -> list[float]:
-        sure = 0.97
-        for word in text.split():
-            if word.startswith("sure="):
-                sure = float(word.removeprefix("sure="))
+        sure = _number(text, "sure=", 0.97)
         best = next((label for label in LABELS if label in text), "general")
         rest = (1 - sure) / (len(LABELS) - 1)
         return [sure if label == best else rest for label in LABELS]
+
+
+def _number(text: str, prefix: str, otherwise: float) -> float:
+    found = (word.removeprefix(prefix) for word in text.split() if word.startswith(prefix))
+    return float(next(found, otherwise))
+
+
+class FittedScorer(KeywordScorer):
+    """Comes with thresholds of its own, as a trained artifact does."""
+
+    thresholds = Thresholds(
+        confidence={"math": 0.8, "coding": 0.4}, default_confidence=0.6, margin=0.1, out_of_domain=0.9, disagreement=0.5
+    )
 
 
 class FaultyScorer(KeywordScorer):
@@ -49,18 +69,33 @@ class FaultyScorer(KeywordScorer):
     def __init__(self, fault: str) -> None:
         self.fault = fault
 
-    def score(self, texts: Sequence[str]) -> np.ndarray:
-        rows = super().score(texts)
-        match self.fault:
-            case "raises":
-                raise RuntimeError("no such luck")
-            case "nan":
-                rows[:, 0] = np.nan
-            case "shape":
-                rows = rows[:, :2]
-            case "slow":
-                time.sleep(0.5)
-        return rows
+    def score(self, texts: Sequence[str]) -> ScoreBatch:
+        batch = super().score(texts)
+        if self.fault == "raises":
+            raise RuntimeError("no such luck")
+        if self.fault == "slow":
+            time.sleep(0.5)
+        if self.fault == "bare array":
+            return batch.probabilities  # type: ignore[return-value]  # what scorers answered once
+        if self.fault == "nothing":
+            return None  # type: ignore[return-value]  # the fault
+        return replace(batch, **self._wrong(batch))
+
+    def _wrong(self, batch: ScoreBatch) -> dict[str, Any]:
+        """Return the columns that are wrong."""
+        rows, column = batch.probabilities, batch.disagreement
+        first = np.arange(len(LABELS)) == 0
+        faults: dict[str, dict[str, Any]] = {
+            "nan": {"probabilities": np.where(first, np.nan, rows)},
+            "negative": {"probabilities": np.where(first, -0.1, rows)},
+            "shape": {"probabilities": rows[:, :2]},
+            "too few": {"probabilities": rows[1:]},
+            "nan distance": {"out_of_domain": np.full_like(column, np.nan)},
+            "lost disagreement": {"disagreement": column[1:]},
+            "lost tier": {"tiers": ()},
+            "other labels": {"labels": LABELS[::-1]},
+        }
+        return faults.get(self.fault, {})
 
 
 class CapturingRecorder(Recorder):

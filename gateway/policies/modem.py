@@ -1,35 +1,33 @@
-"""The rule of MoDEM: the best domain's expert when its probability passes the threshold, else the generalist.
+"""The rule of MoDEM: the best domain's expert, or the generalist where the scores do not carry a specialist.
 
 Source: Mixture of Domain Expert Models, arXiv:2410.07490; abstention is ours (the paper always takes the top
-domain). At the threshold itself the expert is taken.
+domain). At a threshold itself the expert is taken.
 """
 
 from __future__ import annotations
 
 from gateway.policies import Options
-from gateway.types import Decision, Expert, Reason, RoutingInput
+from gateway.types import Decision, DomainScores, Expert, Reason, RoutingInput, abstain
 
 
 class Policy(Options):
-    """Declared domains above one threshold; no measured quality, no cost."""
+    """Declared domains above their thresholds; no measured quality, no cost."""
 
     def choose(self, routing: RoutingInput) -> Decision:
         """Decide as the module says."""
         if routing.scores is None:
             return Decision(routing.catalog.generalist, routing.unscored)
         domain, confidence = routing.scores.top()
-        expert, reason = self._expert(routing, domain, confidence)
+        expert, reason = self._expert(routing, routing.scores, domain)
         generalist = routing.catalog.generalist
         fallbacks = () if expert is generalist else (generalist,)
         return Decision(expert, reason, fallbacks, domain, confidence)
 
-    def _expert(self, routing: RoutingInput, domain: str, confidence: float) -> tuple[Expert, Reason]:
-        assert routing.scores is not None
+    def _expert(self, routing: RoutingInput, scores: DomainScores, domain: str) -> tuple[Expert, Reason]:
         generalist = routing.catalog.generalist
-        if confidence < routing.thresholds.minimum_confidence:
-            return generalist, Reason.LOW_CONFIDENCE
-        if routing.scores.margin() < routing.thresholds.minimum_margin:
-            return generalist, Reason.SMALL_MARGIN
+        abstention = abstain(scores, routing.thresholds)
+        if abstention is not None:
+            return generalist, Reason.of(abstention)
         expert = routing.catalog.by_domain.get(domain)
         if expert is None:
             return generalist, Reason.UNCOVERED_DOMAIN

@@ -7,12 +7,12 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 
-import numpy as np
 import pytest
 import pytest_asyncio
 
 from gateway.context import RouteRecord
 from gateway.types import Endpoint
+from router import ScoreBatch
 from tests.conftest import Town
 from tests.faults.raw import GENERATING, Connection, body_of, check_refusal, forwarded, open_town, request
 from tests.harness import KeywordScorer
@@ -29,7 +29,7 @@ class HeldScorer(KeywordScorer):
         self.reached = threading.Event()
         self.let_go = threading.Event()
 
-    def score(self, texts: Sequence[str]) -> np.ndarray:
+    def score(self, texts: Sequence[str]) -> ScoreBatch:
         if any("hold" in text for text in texts):
             self.reached.set()
             self.let_go.wait(10)

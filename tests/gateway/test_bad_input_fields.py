@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-import numpy as np
 import orjson
 import pytest
 import pytest_asyncio
 
 from gateway.settings import DENIED_FIELDS
 from gateway.types import Endpoint
+from router import ScoreBatch
 from tests.conftest import Town
 from tests.faults.raw import GENERATING, body_of, forwarded, open_town, refused, request
 from tests.harness import KeywordScorer, send_raw
@@ -28,7 +28,7 @@ class MeasuringScorer(KeywordScorer):
     def __init__(self) -> None:
         self.lengths: list[int] = []
 
-    def score(self, texts: Sequence[str]) -> np.ndarray:
+    def score(self, texts: Sequence[str]) -> ScoreBatch:
         self.lengths += map(len, texts)
         return super().score(texts)
 

@@ -17,7 +17,7 @@ import pytest
 from gateway.settings_file import parse
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("serve", "check", "route", "sim", "demo", "train", "evaluate")
+COMMANDS = ("serve", "check", "route", "sim", "demo", "train", "evaluate", "explain", "data", "domains")
 POINTSMAN = (sys.executable, "-m", "gateway.cli")
 
 
@@ -115,7 +115,25 @@ def test_route_prints_decision_and_why() -> None:
     explained = json.loads(run("route", "--json", "Solve 3x + 5 = 20 for x.").stdout)
     assert (explained["expert"], explained["reason"], explained["domain"]) == ("math", "confident", "math")
     text = run("route", "-", stdin="Solve 3x + 5 = 20 for x.").stdout
-    assert text.startswith("math  (Qwen/Qwen2.5-Math-7B-Instruct)\nreason      confident")
+    assert text.startswith("math  (Qwen/Qwen2.5-Math-7B-Instruct)\nreason        confident")
+
+
+def test_route_words_names_what_decided() -> None:
+    explained = json.loads(run("route", "--json", "--words", "Solve the equation 3x + 5 = 20 for x.").stdout)
+    assert {"solve", "equation"} & {word["word"].casefold() for word in explained["words"]}
+    assert "math" in {topic["domain"] for topic in explained["topics"]}
+    text = run("route", "--words", "Can my landlord evict me?").stdout
+    assert "words for (+) and against (-) law, in log-odds" in text
+    assert "nearest training topics, by cosine" in text
+
+
+def test_threshold_for_an_unknown_domain_is_said(tmp_path: Path) -> None:
+    path = str(write_config(tmp_path, router={"thresholds": {"maths": 0.7}}))
+    for command in (("serve", "-c", path, "--port", "0"), ("route", "-c", path, "hello")):
+        done = run(*command)
+        assert done.returncode == 1
+        assert "router.thresholds.maths: the classifier has no such domain; did you mean 'math'?" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_serve_public_address_without_keys_is_refused() -> None:

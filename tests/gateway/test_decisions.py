@@ -5,8 +5,12 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Town
-from tests.harness import FaultyScorer
+from gateway.app import create_app
+from gateway.pipeline import UnknownDomain
+from gateway.types import Reason
+from router import Abstention
+from tests.conftest import Town, settings_for
+from tests.harness import FaultyScorer, FittedScorer, KeywordScorer
 
 IMAGE = {"type": "image_url", "image_url": {"url": "http://127.0.0.1:9/never-fetched.png"}}
 
@@ -49,6 +53,48 @@ async def test_small_margin_abstains(start_town: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("router", "text", "expected"),
+    [
+        ({}, "math sure=0.8", ("math", "confident")),
+        ({}, "math sure=0.79", ("generalist", "low_confidence")),
+        ({}, "coding sure=0.41", ("coding", "confident")),
+        ({}, "general sure=0.59", ("generalist", "low_confidence")),
+        ({}, "coding sure=0.41 strange=0.9", ("coding", "confident")),
+        ({}, "coding strange=0.91", ("generalist", "out_of_domain")),
+        ({}, "coding moved=0.51", ("generalist", "disagreement")),
+        ({"minimum_confidence": 0.5}, "math sure=0.6", ("math", "confident")),
+        ({"minimum_confidence": 0.5}, "coding sure=0.45", ("generalist", "low_confidence")),
+        ({"thresholds": {"math": 0.3}}, "math sure=0.45", ("math", "confident")),
+        ({"thresholds": {"math": 0.3}}, "general sure=0.59", ("generalist", "low_confidence")),
+        ({"minimum_confidence": 0.9, "thresholds": {"math": 0.3}}, "math sure=0.45", ("math", "confident")),
+        ({"minimum_margin": 0.3}, "coding sure=0.41", ("generalist", "small_margin")),
+        ({"minimum_margin": 0}, "coding sure=0.4", ("coding", "confident")),
+        ({"maximum_out_of_domain": 1}, "coding strange=1", ("coding", "confident")),
+        ({"maximum_out_of_domain": 0.5}, "coding strange=0.6", ("generalist", "out_of_domain")),
+        ({"maximum_disagreement": 1}, "coding moved=1", ("coding", "confident")),
+        ({"maximum_disagreement": 0}, "coding moved=0.01", ("generalist", "disagreement")),
+    ],
+)
+async def test_settings_win_over_the_scorers_thresholds(start_town: Any, router: Any, text: str, expected: Any) -> None:
+    town = await start_town(scorer=FittedScorer(), router=router)
+    assert await decided(town, text) == expected
+
+
+def test_threshold_for_an_unknown_domain_is_said_before_anything_is_opened() -> None:
+    experts = {"generalist": {"model": "m", "upstreams": ["http://127.0.0.1:9"]}}
+    settings = settings_for(experts, router={"thresholds": {"maths": 0.7}})
+    with pytest.raises(
+        UnknownDomain, match=r"router\.thresholds\.maths: .* did you mean 'math'\? it has: math, coding"
+    ):
+        create_app(settings, scorer=KeywordScorer())
+
+
+@pytest.mark.parametrize("abstention", list(Abstention))
+def test_every_abstention_is_a_reason(abstention: Abstention) -> None:
+    assert Reason.of(abstention) == abstention.value
+
+
+@pytest.mark.parametrize(
     ("model", "expected"),
     [
         ("math", ("math", "pinned")),
@@ -84,7 +130,8 @@ async def test_unknown_policy_is_400_that_lists_them(town: Town) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason"), [("raises", "scorer_error"), ("nan", "scorer_error"), ("slow", "scorer_timeout")]
+    ("fault", "reason"),
+    [("raises", "scorer_error"), ("nan", "scorer_error"), ("bare array", "scorer_error"), ("slow", "scorer_timeout")],
 )
 async def test_scorer_fails_generalist_answers(start_town: Any, fault: str, reason: str) -> None:
     scorer = FaultyScorer(fault)
@@ -122,8 +169,37 @@ async def test_route_explains_without_sending_or_repeating_the_prompt(town: Town
     assert explained["scores"]["math"] == pytest.approx(0.97)
     assert explained["margin"] == pytest.approx(0.96)
     assert (explained["domain"], explained["fallbacks"]) == ("math", ["generalist"])
+    assert (explained["threshold"], explained["tier"]) == (0.55, "keywords")
+    assert explained["limits"] == {"margin": 0, "out_of_domain": 1, "disagreement": 1}
+    assert not {"words", "topics", "text"} & set(explained)
     assert "canary-prompt" not in reply.text
     assert not town.servers["math"].prompts
+
+
+async def test_figures_behind_the_decision_are_shown_recorded_and_counted(start_town: Any) -> None:
+    town = await start_town(scorer=FittedScorer())
+    text = "math sure=0.85 strange=0.25 moved=0.75"
+    body = {"model": "auto", "messages": [{"role": "user", "content": text}]}
+    explained = (await town.gateway.http.post("/v1/route", json=body)).json()
+    await town.gateway.chat(text)
+    (record,) = await town.gateway.recorder.wait_for(1)
+    assert record.reason == explained["reason"] == "disagreement"
+    assert record.threshold == explained["threshold"] == 0.8
+    assert record.tier == explained["tier"] == "keywords"
+    assert record.out_of_domain == explained["out_of_domain"] == 0.25
+    assert record.disagreement == explained["disagreement"] == 0.75
+    assert explained["limits"] == {"margin": 0.1, "out_of_domain": 0.9, "disagreement": 0.5}
+    assert (await town.gateway.metric("pointsman_out_of_domain_sum")) == {"pointsman_out_of_domain_sum": 0.25}
+    assert (await town.gateway.metric("pointsman_disagreement_sum")) == {"pointsman_disagreement_sum": 0.75}
+    assert (await town.gateway.metric("pointsman_scored_total")) == {'pointsman_scored_total{tier="keywords"}': 1}
+    assert (await town.gateway.metric("pointsman_threshold"))['pointsman_threshold{domain="coding"}'] == 0.4
+
+
+async def test_unscored_request_has_no_figures(town: Town) -> None:
+    await town.gateway.chat("")
+    (record,) = await town.gateway.recorder.wait_for(1)
+    assert (record.threshold, record.out_of_domain, record.disagreement, record.tier) == (None, None, None, None)
+    assert await town.gateway.metric("pointsman_scored_total") == {}
 
 
 async def test_models_lists_names_aliases_and_lengths(town: Town) -> None:

@@ -4,13 +4,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 
 from gateway.scoring import AsyncScorer
 from gateway.types import Reason
-from router import DomainScores
-from tests.harness import FaultyScorer, KeywordScorer
+from router import DomainScores, ScoreBatch
+from tests.harness import FaultyScorer, FittedScorer, KeywordScorer
 
 
 def bridge(scorer: Any, *, deadline_s: float = 2, batch_size: int = 8, queue_size: int = 64) -> AsyncScorer:
@@ -25,7 +24,7 @@ class GatedScorer(KeywordScorer):
         self.may.set()
         self.batches: list[list[str]] = []
 
-    def score(self, texts: Sequence[str]) -> np.ndarray:
+    def score(self, texts: Sequence[str]) -> ScoreBatch:
         self.may.wait(5)
         self.batches.append(list(texts))
         return super().score(texts)
@@ -54,7 +53,26 @@ async def test_score_empty_text_is_no_text() -> None:
         assert await scorer.score("") is Reason.NO_TEXT
 
 
-@pytest.mark.parametrize("fault", ["raises", "nan", "shape"])
+async def test_score_carries_everything_the_scorer_said() -> None:
+    async with bridge(KeywordScorer()) as scorer:
+        scores = await scorer.score("math strange=0.7 moved=0.2")
+    assert isinstance(scores, DomainScores)
+    assert (scores.labels, scores.tier) == (KeywordScorer.labels, "keywords")
+    assert (scores.out_of_domain, scores.disagreement) == pytest.approx((0.7, 0.2))
+
+
+def test_thresholds_and_labels_are_the_scorers() -> None:
+    scorer = bridge(FittedScorer())
+    assert (scorer.labels, scorer.thresholds) == (FittedScorer.labels, FittedScorer.thresholds)
+
+
+FAULTS = (
+    "raises", "nan", "negative", "shape", "too few", "nan distance", "lost disagreement", "lost tier", "other labels",
+    "bare array", "nothing",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 async def test_score_scorer_does_wrong_gives_the_reason_and_goes_on(fault: str) -> None:
     faulty = FaultyScorer(fault)
     async with bridge(faulty) as scorer:
@@ -91,7 +109,7 @@ async def test_score_full_queue_is_timeout_at_once() -> None:
 
 async def test_score_slow_scorer_does_not_block_the_event_loop() -> None:
     class Sleeper(KeywordScorer):
-        def score(self, texts: Sequence[str]) -> np.ndarray:
+        def score(self, texts: Sequence[str]) -> ScoreBatch:
             time.sleep(0.1)
             return super().score(texts)
 

@@ -85,6 +85,12 @@ server:
         (GENERALIST.replace("http://a:1", "http://u:p@a"), "f.yaml:1: generalist.upstreams.0: must not carry cred"),
         (GENERALIST.replace("http://a:1", "http://a:1, http://a:1"), "f.yaml:1: generalist.upstreams: 'http://a:1' is"),
         (GENERALIST + "timeouts: {idle_s: .inf}", "f.yaml:2: timeouts.idle_s: Input should be"),
+        (
+            GENERALIST + "router:\n  thresholds: {math: 1.5}",
+            "f.yaml:3: router.thresholds.math: Input should be less than or equal to 1",
+        ),
+        (GENERALIST + "router:\n  thresholds: {a b: 0.5}", "f.yaml:3: router.thresholds.a b: String should match"),
+        (GENERALIST + "router: {maximum_disagreement: -1}", "f.yaml:2: router.maximum_disagreement: Input should be"),
         (GENERALIST + "timeouts: {idle_s: .nan}", "f.yaml:2: timeouts.idle_s: Input should be"),
         ("a: " * 5000, "f.yaml:1: mapping values are not allowed here"),
         ("[" * 5000, "f.yaml"),
