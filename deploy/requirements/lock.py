@@ -23,8 +23,8 @@ COMMON = ("--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", "-
 
 def compile_lock(name: str, *arguments: str) -> None:
     """Write one lock file."""
-    command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", *COMMON, *sys.argv[1:], *arguments, "-o", str(HERE / name)]
-    subprocess.run(command, cwd=ROOT, check=True)
+    command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", *COMMON, *sys.argv[1:], *arguments]
+    subprocess.run([*command, "-o", str(HERE / name)], cwd=ROOT, check=True)
 
 
 def main() -> None:

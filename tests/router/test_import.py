@@ -11,7 +11,10 @@ import router
 _PROBE = """
 import json, sys
 import router
-heavy = {"torch", "transformers", "sklearn", "onnx", "onnxruntime", "tokenizers", "sentencepiece", "scipy", "asyncio", "aiohttp", "gateway"}
+heavy = {
+    "torch", "transformers", "sklearn", "onnx", "onnxruntime", "tokenizers", "sentencepiece",
+    "scipy", "asyncio", "aiohttp", "gateway",
+}
 print(json.dumps(sorted(heavy & set(sys.modules))))
 """
 
