@@ -26,8 +26,12 @@ class Recipe:
         held_out_sources: share of the other sources held out whole, for calibration and as a measurement.
         hold_out: sources held out by name instead.
         tiers: names of the tiers to train, the fastest first.
+        other_languages: languages of the other sources that are used, "" is unknown; empty means all. Public data sets
+            in one language often have one label, and teach that the language is the label; hand-written prompts in
+            any language are kept.
         transformer_languages: languages the transformer is trained on, "" is unknown; empty means all. The default
             base reads English only, and its time is better spent on that; the fast tier reads the rest.
+        altered_share: share of the fast tier's prompts that are altered in style; the transformer sees all altered.
         draws: prompts drawn to train the fast tier's head.
         hidden: width of that head's hidden layer.
         least_reached: share of the specialist prompts that must reach a specialist; thresholds are as strict as that
@@ -38,9 +42,9 @@ class Recipe:
 
     name: str = "default"
     base: str | None = None
-    steps: int = 800
+    steps: int = 1100
     batch: int = 64
-    focus_share: float = 0.6
+    focus_share: float = 0.65
     max_tokens: int = 128
     encoder_rate: float = 1.5e-4
     head_rate: float = 1e-3
@@ -51,9 +55,11 @@ class Recipe:
     held_out_sources: float = 0.15
     hold_out: tuple[str, ...] = ()
     tiers: tuple[str, ...] = ("fast", "transformer")
+    other_languages: tuple[str, ...] = ("", "en")
     transformer_languages: tuple[str, ...] = ("", "en")
+    altered_share: float = 0.6
     draws: int = 160_000
-    hidden: int = 256
-    least_reached: float = 0.85
+    hidden: int = 512
+    least_reached: float = 0.82
     threads: int = 2
     seed: int = 7

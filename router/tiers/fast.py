@@ -38,6 +38,7 @@ HEAD_TOKENS: Final = 24
 SHORTEST_TAIL: Final = 8
 """Prompts with fewer tokens than this after `HEAD_TOKENS` get no second look."""
 _CHARS_PER_TOKEN: Final = 16
+_MOST_CAPITALS: Final = 0.25
 
 
 class FastEncoder:
@@ -63,7 +64,7 @@ class FastEncoder:
         limit = MAX_TOKENS * _CHARS_PER_TOKEN
         if len(text) > limit:
             text = f"{text[: limit - limit // 4]} {text[-(limit // 4) :]}"
-        ids: list[int] = self._pieces.encode(text.encode("utf-8", "ignore").decode("utf-8"))
+        ids: list[int] = self._pieces.encode(_calm(text).encode("utf-8", "ignore").decode("utf-8"))
         room = MAX_TOKENS - 2
         if len(ids) > room:
             ids = ids[: room - room // 4] + ids[-(room // 4) :]
@@ -83,6 +84,12 @@ class FastEncoder:
     def has_tail(self, ids: list[int]) -> bool:
         """Tell whether enough is left of a prompt without its first tokens."""
         return len(ids) >= HEAD_TOKENS + SHORTEST_TAIL
+
+
+def _calm(text: str) -> str:
+    """Return text typed in capitals, or in random case, in lower case: the vocabulary knows few such words."""
+    capitals = sum(map(str.isupper, text))
+    return text.lower() if capitals > _MOST_CAPITALS * len(text) else text
 
 
 class FastTier:
@@ -105,6 +112,7 @@ class FastTier:
         """Embed and rate the text, with and without its first tokens."""
         ids = self.encoder.tokens(text)
         embeddings, pooled = self.encoder.encode(ids)
-        logits = self._head.logits(np.concatenate([embeddings, pooled], axis=1))
-        without_head = logits[1] if self.encoder.has_tail(ids) else None
+        looks = 2 if self.encoder.has_tail(ids) else 1
+        logits = self._head.logits(np.concatenate([embeddings[:looks], pooled[:looks]], axis=1))
+        without_head = logits[1] if looks == 2 else None
         return Reading(unit(embeddings[0]), logits[0], len(ids), without_head)

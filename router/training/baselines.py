@@ -54,7 +54,7 @@ def _alone(tier: Tier, labels: int) -> BaselineFunction:
 
 
 def _frozen(embed: Callable[[Sequence[str]], FloatArray], splits: Splits, recipe: Recipe) -> BaselineFunction:
-    (batch,) = Sampler(splits, recipe).batches(1, altered=False, size=_EMBEDDED)
+    (batch,) = Sampler(splits, recipe).batches(1, altered=0, size=_EMBEDDED)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=300))
     model.fit(embed(batch.texts), batch.targets.argmax(axis=1))
     columns = model[-1].classes_
@@ -74,7 +74,7 @@ def tfidf_baseline(splits: Splits, recipe: Recipe) -> BaselineFunction:
     Returns:
         A function from n texts to float32 (n, k), columns as `splits.labels`.
     """
-    (batch,) = Sampler(splits, recipe).batches(1, altered=False, size=_PROMPTS)
+    (batch,) = Sampler(splits, recipe).batches(1, altered=0, size=_PROMPTS)
     model = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), min_df=2, max_features=_FEATURES, sublinear_tf=True),
         LogisticRegression(C=10.0, max_iter=200),

@@ -24,7 +24,7 @@ _BATCH: Final = 512
 _EPOCHS: Final = 8
 _RATE: Final = 2e-3
 _WEIGHT_DECAY: Final = 0.02
-_DROPOUT: Final = 0.35
+_DROPOUT: Final = 0.45
 _LABEL_SMOOTHING: Final = 0.03
 _DRAW: Final = 500
 _DRAWS_PER_PROMPT: Final = 20
@@ -35,7 +35,9 @@ def fit_fast_head(folder: Path, sampler: Sampler, recipe: Recipe, progress: Call
     """Draw up to `recipe.draws` prompts, embed them with the encoder in `folder` and write the head beside it."""
     encoder = FastEncoder(folder)
     started = time.monotonic()
-    features, targets = _draw(encoder, sampler, min(recipe.draws, _DRAWS_PER_PROMPT * sampler.size))
+    features, targets = _draw(
+        encoder, sampler, recipe.altered_share, min(recipe.draws, _DRAWS_PER_PROMPT * sampler.size)
+    )
     progress(f"embedded {len(features)} prompts for the fast tier in {time.monotonic() - started:.0f} s")
     head = fit_head(features, targets, recipe)
     np.savez(folder / HEAD, **head.as_arrays())  # type: ignore[arg-type]  # arrays by name
@@ -50,11 +52,11 @@ def features_of(encoder: FastEncoder, texts: Sequence[str]) -> FloatArray:
     return np.stack(rows)
 
 
-def _draw(encoder: FastEncoder, sampler: Sampler, count: int) -> tuple[np.ndarray, FloatArray]:
+def _draw(encoder: FastEncoder, sampler: Sampler, altered: float, count: int) -> tuple[np.ndarray, FloatArray]:
     """Return features as float16, for they are many, and targets (n, k)."""
     features: list[np.ndarray] = []
     targets: list[FloatArray] = []
-    for batch in sampler.batches(-(-count // _DRAW), size=_DRAW):
+    for batch in sampler.batches(-(-count // _DRAW), altered=altered, size=_DRAW):
         features.append(features_of(encoder, batch.texts).astype(np.float16))
         targets.append(batch.targets)
     return np.concatenate(features), np.concatenate(targets)

@@ -23,7 +23,7 @@ LOST_BY_HAND_OVER: Final = 0.002
 """Accuracy the pair may lose against asking the transformer always."""
 LOST_TO_LIMITS: Final = 0.01
 WRONG_SHARES: Final = np.round(np.arange(0.01, 0.301, 0.005), 3)
-_LOWEST: Final = 0.30
+_LOWEST: Final = 0.45
 _HIGHEST: Final = 0.90
 _GRID: Final = np.round(np.arange(_LOWEST, _HIGHEST + 0.001, 0.01), 2)
 _HAND_OVERS: Final = np.round(np.concatenate([np.arange(0.5, 0.95, 0.025), np.arange(0.95, 0.999, 0.01)]), 3)

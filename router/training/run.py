@@ -18,6 +18,7 @@ from router.abstention import Thresholds
 from router.artifact import CARD, FORMAT, load_scorer, read_card, sha256_of
 from router.backends import tiered
 from router.calibration import Calibration
+from router.data.sources import describe_sources
 from router.errors import MissingExtraError
 from router.evaluation import Evaluation, Options, measure
 from router.evaluation.card import model_card
@@ -25,7 +26,6 @@ from router.prompts import Prompt, data_hash, read_prompts, share_of
 from router.recipe import Recipe
 from router.tiers import fast, transformer
 from router.training.sampling import Sampler
-from router.training.sources import describe_sources
 from router.training.splits import Splits, in_languages, make_splits
 
 PROMPTS_PER_SOURCE: Final = 250

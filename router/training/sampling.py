@@ -77,12 +77,12 @@ class Sampler:
         """How many prompts there are to draw from."""
         return sum(pool.size for pool in (*self._focus.values(), *self._others.values()))
 
-    def batches(self, count: int, *, altered: bool = True, size: int | None = None) -> Iterator[Batch]:
-        """Yield `count` batches of `size` (the recipe's); `altered` changes style and adds earlier turns."""
+    def batches(self, count: int, *, altered: float = 1.0, size: int | None = None) -> Iterator[Batch]:
+        """Yield `count` batches of `size` (the recipe's); `altered` is the share whose style is changed."""
         dice = random.Random(self._recipe.seed)
         for _ in range(count):
             prompts = [self._draw(dice) for _ in range(size or self._recipe.batch)]
-            texts = [self._altered(prompt, dice) if altered else prompt.text for prompt in prompts]
+            texts = [self._altered(prompt, dice) if dice.random() < altered else prompt.text for prompt in prompts]
             yield Batch(texts, np.stack([self._target(prompt) for prompt in prompts]))
 
     def _draw(self, dice: random.Random) -> Prompt:

@@ -45,12 +45,18 @@ def make_splits(focus: Sequence[Prompt], others: Sequence[Prompt], recipe: Recip
     upto = recipe.test_share + recipe.calibration_share
     calibration, training = split(rest, lambda prompt: share_of(prompt.key, recipe.seed) < upto)
     out = held_out_sources(others, recipe)
+    others = [prompt for prompt in others if prompt.source in out or _wanted(prompt, bool(focus), recipe)]
     held_out, kept = split(others, lambda prompt: prompt.source in out)
     labels = tuple(sorted({prompt.label for prompt in (*training, *kept)}))
     if len(labels) < 2:
         raise DataError(f"training needs two or more labels, found {list(labels)}")
     return Splits(_known(training, labels), kept, _known(test, labels), _known(calibration, labels),
                   _known(held_out, labels), labels)  # fmt: skip
+
+
+def _wanted(prompt: Prompt, has_focus: bool, recipe: Recipe) -> bool:
+    """Tell whether a prompt of another source is used; without hand-written prompts every language is."""
+    return not has_focus or not recipe.other_languages or prompt.language in recipe.other_languages
 
 
 def in_languages(splits: Splits, languages: Sequence[str]) -> Splits:

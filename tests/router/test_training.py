@@ -131,3 +131,40 @@ def test_train_interrupted_run_continues_to_an_artifact_that_beats_chance(tmp_pa
     card = json.loads((output / "card.json").read_text())
     assert card["command"].startswith("pointsman train ")
     assert card["training"]["prompts"]["hand-written"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("default")
+def test_train_quick_from_a_csv_of_own_labels_learns_them(tmp_path: Path) -> None:
+    for library in ("torch", "transformers", "onnx", "sklearn"):
+        pytest.importorskip(library, reason="needs the train extra")
+    dice = random.Random(5)
+    rows = [f'"{make_prompt(label, dice)}",{label}' for label in WORDS for _ in range(80)]
+    file = tmp_path / "mine.csv"
+    file.write_text("text,label\n" + "\n".join(rows) + "\n")
+    recipe = Recipe(name="mine", tiers=("fast",), test_share=0.1, calibration_share=0.1)
+    result = router.train([], tmp_path / "out", focus=[file], recipe=recipe)
+    assert result.evaluations["unseen"].overall.accuracy > 0.9
+    scorer = load_scorer(tmp_path / "out")
+    assert scorer.labels == ("general", "law", "math")
+    assert scorer.score(["which court hears the appeal of a tenant"])[0].top()[0] == "law"
+    # The encoder is multilingual, so a label learnt in English holds in a language no row was in.
+    assert scorer.score(["welches Gericht ist für die Klage des Mieters zuständig"])[0].top()[0] == "law"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("default")
+def test_leave_one_source_out_measures_each_source_unseen(tmp_path: Path) -> None:
+    for library in ("torch", "transformers", "onnx", "sklearn"):
+        pytest.importorskip(library, reason="needs the train extra")
+    dice = random.Random(6)
+    for source in ("a", "b", "c"):
+        lines = [json.dumps({"text": make_prompt(label, dice), "label": label}) for label in WORDS for _ in range(20)]
+        (tmp_path / f"{source}.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "odd.jsonl").write_text(json.dumps({"text": "only here", "label": "alone"}) + "\n")
+    found = router.leave_one_source_out([tmp_path])
+    assert [row.source for row in found] == ["a", "b", "c"]
+    assert all(row.count == 60 and row.accuracy > 0.9 for row in found)
+    assert all(row.accuracy_five >= row.accuracy for row in found)

@@ -12,10 +12,10 @@ import pytest
 
 from router import DataError, Recipe
 from router.data.augment import with_typos
+from router.data.sources import describe_sources, read_licences
 from router.features import CONTEXT_LABEL
 from router.prompts import Prompt
 from router.training.sampling import Sampler
-from router.training.sources import describe_sources, read_licences
 from router.training.splits import make_splits
 
 RECIPE = Recipe(batch=400, test_share=0.2, calibration_share=0.1, held_out_sources=0.3)
