@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,15 +14,24 @@ import pytest
 
 import router
 from router import ArtifactError, load_scorer
-from router.artifact import read_card, sha256_of
+from router.artifact import sha256_of
 
 DEFAULT = Path(router.__file__).parent / "artifacts" / "default"
+FILES = ("pieces.model", "scales.npz", "fast.int8.onnx", "fast.npz", "transformer.int8.onnx", "tokenizer.json",
+         "transformer.npz", "distances.npz")  # fmt: skip
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a private copy of the default artifact."""
-    return Path(shutil.copytree(DEFAULT, tmp_path / "artifact"))
+    """Return a private copy of the default artifact; the large table, which no test here changes, is linked."""
+
+    def copy(source: str, target: str) -> None:
+        os.link(source, target) if source.endswith("table.npy") else shutil.copy2(source, target)
+
+    try:
+        return Path(shutil.copytree(DEFAULT, tmp_path / "artifact", copy_function=copy))
+    except shutil.Error:  # another file system
+        return Path(shutil.copytree(DEFAULT, tmp_path / "artifact", dirs_exist_ok=True))
 
 
 def change_card(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -50,13 +60,13 @@ def test_load_scorer_missing_folder_is_refused(tmp_path: Path) -> None:
     assert_refused(tmp_path / "nowhere", r"no card\.json")
 
 
-@pytest.mark.parametrize("name", ["model.int8.onnx", "tokenizer.json", "head.npz"])
+@pytest.mark.parametrize("name", FILES)
 def test_load_scorer_missing_file_is_refused(folder: Path, name: str) -> None:
     (folder / name).unlink()
     assert_refused(folder, f"missing file {name}")
 
 
-@pytest.mark.parametrize("name", ["model.int8.onnx", "tokenizer.json", "head.npz"])
+@pytest.mark.parametrize("name", FILES)
 def test_load_scorer_changed_file_is_refused(folder: Path, name: str) -> None:
     with (folder / name).open("ab") as stream:
         stream.write(b"\0")
@@ -75,19 +85,21 @@ def test_load_scorer_card_that_is_a_folder_is_refused(folder: Path) -> None:
     assert_refused(folder, r"cannot read card\.json")
 
 
-@pytest.mark.parametrize("backend", ["unknown", "Onnx", "../onnx", "onnx.evil", "__init__", "", "os", "ön"])
+@pytest.mark.parametrize("backend", ["unknown", "Tiered", "../tiered", "tiered.evil", "__init__", "", "os", "ön"])
 def test_load_scorer_unknown_backend_is_refused(folder: Path, backend: str) -> None:
     change_card(folder, lambda card: card.update(backend=backend))
     assert_refused(folder, "unknown backend")
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 1, "2", None])
 def test_load_scorer_unknown_format_is_refused(folder: Path, version: object) -> None:
     change_card(folder, lambda card: card.update(format=version))
     assert_refused(folder, "unknown format")
 
 
-@pytest.mark.parametrize("key", ["name", "backend", "labels", "calibration", "max_tokens", "files"])
+@pytest.mark.parametrize(
+    "key", ["name", "backend", "labels", "tiers", "calibration", "thresholds", "max_tokens", "files"]
+)
 def test_load_scorer_card_without_a_key_is_refused(folder: Path, key: str) -> None:
     change_card(folder, lambda card: card.pop(key))
     assert_refused(folder, f"lacks '{key}'")
@@ -98,10 +110,18 @@ def test_load_scorer_card_without_a_key_is_refused(folder: Path, key: str) -> No
     [
         ({"labels": ["math"]}, "two or more distinct labels"),
         ({"labels": ["math", "math"]}, "two or more distinct labels"),
-        ({"labels": ["math", "law"]}, "does not fit 2 labels"),
+        ({"labels": ["math", "law"]}, "does not answer for 2 labels"),
+        ({"tiers": []}, "one or more distinct tiers"),
+        ({"tiers": ["fast", "fast"]}, "one or more distinct tiers"),
+        ({"tiers": ["fast", "slow"]}, "cannot run the tiers"),
+        ({"tiers": "fast"}, "cannot run the tiers"),
+        ({"added": ["gardening"]}, r"lists no domain\.gardening\.npz"),
+        ({"thresholds": {}}, "lacks"),
+        ({"thresholds": None}, "wrong kind"),
         ({"labels": 3}, "wrong kind"),
-        ({"calibration": {"temperature": 0}}, "temperature"),
-        ({"calibration": {"temperature": float("nan")}}, "temperature"),
+        ({"calibration": {}}, "lacks"),
+        ({"calibration": {"first": 0, "pair": [1, 1], "hand_over": 1, "foreign_ratio": 1}}, "wrong kind"),
+        ({"calibration": {"first": float("nan"), "pair": [1, 1], "hand_over": 1, "foreign_ratio": 1}}, "wrong kind"),
         ({"calibration": None}, "wrong kind"),
         ({"max_tokens": 2}, "max_tokens"),
         ({"max_tokens": "many"}, "wrong kind"),
@@ -115,38 +135,48 @@ def test_load_scorer_card_with_a_bad_value_is_refused(folder: Path, change: dict
     assert_refused(folder, reason)
 
 
-def test_load_scorer_card_that_lists_no_head_is_refused(folder: Path) -> None:
-    change_card(folder, lambda card: card["files"].pop("head.npz"))
-    assert_refused(folder, r"lists no head\.npz")
+@pytest.mark.parametrize("name", FILES)
+def test_load_scorer_card_that_does_not_list_a_file_is_refused(folder: Path, name: str) -> None:
+    change_card(folder, lambda card: card["files"].pop(name))
+    assert_refused(folder, f"lists no {name}")
 
 
-@pytest.mark.parametrize("name", ["model.int8.onnx", "tokenizer.json", "head.npz"])
+@pytest.mark.parametrize("name", FILES)
 def test_load_scorer_file_of_garbage_with_a_right_hash_is_refused(folder: Path, name: str) -> None:
     replace_file(folder, name, b"not a model")
-    assert_refused(folder, f"{name} cannot be")
+    assert_refused(folder, f"{name} (cannot be|does not fit)")
 
 
 def test_load_scorer_head_that_is_a_pickle_is_refused(folder: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "evil.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    replace_file(folder, "head.npz", (tmp_path / "evil.npy").read_bytes())
-    assert_refused(folder, r"head\.npz cannot be read")
+    replace_file(folder, "fast.npz", (tmp_path / "evil.npy").read_bytes())
+    assert_refused(folder, r"fast\.npz cannot be read")
 
 
-def test_load_scorer_head_of_numbers_that_are_not_finite_is_refused(folder: Path, tmp_path: Path) -> None:
-    labels = len(read_card(folder).labels)
-    broken = {"weights": np.full((384, labels), np.nan, np.float32), "bias": np.zeros(labels, np.float32)}
-    np.savez(tmp_path / "head.npz", **broken)  # type: ignore[arg-type]  # names are the caller's
-    replace_file(folder, "head.npz", (tmp_path / "head.npz").read_bytes())
+def test_load_scorer_head_of_numbers_that_are_not_finite_is_refused(folder: Path) -> None:
+    with np.load(DEFAULT / "fast.npz") as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    arrays["weights"] = np.full_like(arrays["weights"], np.nan)
+    np.savez(folder / "fast.npz", **arrays)
+    change_card(folder, lambda card: card["files"].update({"fast.npz": sha256_of(folder / "fast.npz")}))
     assert_refused(folder, "not finite")
+
+
+def test_load_scorer_table_of_another_length_is_refused(folder: Path) -> None:
+    (folder / "table.npy").unlink()
+    np.save(folder / "table.npy", np.zeros((10, 512), dtype=np.uint8))
+    change_card(folder, lambda card: card["files"].update({"table.npy": sha256_of(folder / "table.npy")}))
+    assert_refused(folder, "do not fit one another")
 
 
 def test_default_artifact_card_is_complete_and_small() -> None:
     card = json.loads((DEFAULT / "card.json").read_text())
     assert card["training"]["sources"]
     assert all(source["licence"] != "not stated" for source in card["training"]["sources"])
-    assert {"held-out hand-written", "validation"} <= set(card["metrics"]["sets"])
-    assert card["base"]["sha256"] == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-    assert card["command"]
-    listed = {*card["files"], "card.json"}
+    assert {base["licence"] for base in card["bases"]} == {"Apache-2.0"}
+    assert {base["sha256"][:8] for base in card["bases"]} == {"0db566fd", "53aa5117"}
+    assert card["command"].startswith("pointsman train ")
+    assert {"unseen", "validation"} == set(json.loads((DEFAULT / "evaluation.json").read_text()))
+    listed = {*card["files"], "card.json", "evaluation.json", "README.md"}
     assert {path.name for path in DEFAULT.iterdir()} == listed
-    assert sum(path.stat().st_size for path in DEFAULT.iterdir()) < 30e6
+    assert sum(path.stat().st_size for path in DEFAULT.iterdir()) < 110e6
