@@ -17,20 +17,19 @@ from router.scores import FloatArray
 class Calibration:
     """How tiers combine.
 
-    The first tier answers alone when it is sure enough, and always for text that the second cannot read: a word-piece
-    vocabulary made for English breaks other languages into far more tokens than the first tier's multilingual one.
+    The first tier answers alone when it is sure enough, and always for text in a language the second cannot read.
 
     Attributes:
         first: the first tier's logits are multiplied by it when it answers alone (inverse temperature).
         pair: the factors of the first and the second tier's logits when both answer.
         hand_over: top probability of the first tier from which the second is not asked.
-        foreign_ratio: ratio of the second tier's token count to the first's from which it is not asked either.
+        least_readable: smallest `Reading.readable` at which the second is asked.
     """
 
     first: float = 1.0
     pair: tuple[float, float] = (0.5, 0.5)
     hand_over: float = 1.0
-    foreign_ratio: float = math.inf
+    least_readable: float = 0.5
 
     def alone(self, first: FloatArray) -> FloatArray:
         """Return probabilities (n, k) of the first tier's logits."""
@@ -46,19 +45,18 @@ class Calibration:
             "first": self.first,
             "pair": list(self.pair),
             "hand_over": self.hand_over,
-            "foreign_ratio": None if math.isinf(self.foreign_ratio) else self.foreign_ratio,
+            "least_readable": self.least_readable,
         }
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Calibration:
         """Read what `as_dict` wrote; KeyError, TypeError or ValueError when it is something else."""
-        ratio = content["foreign_ratio"]
         first, second = (float(factor) for factor in content["pair"])
         calibration = cls(
             float(content["first"]),
             (first, second),
             float(content["hand_over"]),
-            math.inf if ratio is None else float(ratio),
+            float(content["least_readable"]),
         )
         factors = (calibration.first, first, second)
         if not all(math.isfinite(factor) and factor >= 0 for factor in factors) or calibration.first == 0:

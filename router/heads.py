@@ -31,9 +31,14 @@ class Head:
     weights: FloatArray
     bias: FloatArray
 
-    def logits(self, features: FloatArray) -> FloatArray:
-        """Return logits (n, k) of features (n, f)."""
-        x: FloatArray = (features - self.mean) * self.scale
+    def standardised(self, features: FloatArray) -> FloatArray:
+        """Return features (n, f) as `logits` takes them."""
+        scaled: FloatArray = (features - self.mean) * self.scale
+        return scaled
+
+    def logits(self, standardised: FloatArray) -> FloatArray:
+        """Return logits (n, k) of standardised features (n, f)."""
+        x = standardised
         if self.hidden is not None and self.hidden_bias is not None:
             x = np.maximum(x @ self.hidden + self.hidden_bias, np.float32(0))
         result: FloatArray = x @ self.weights + self.bias

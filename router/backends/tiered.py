@@ -79,7 +79,7 @@ class Backend:
         base = self._calibration.alone(reading.logits[None])
         disagreement = self._disagreement(reading, base)
         tier = self._first.name
-        if self._second is not None and self._is_open(text, reading, base):
+        if self._second is not None and self._is_open(reading, base):
             base = self._calibration.together(reading.logits[None], self._second.read(text).logits[None])
             tier = BOTH
         gates = gate_logits(self._gates, reading.embedding[None])
@@ -90,16 +90,10 @@ class Backend:
         strange = 0.0 if claimed else float(to_percentile(distance, self._usual)[0])
         return DomainScores(self.labels, probabilities, strange, disagreement, tier)
 
-    def _is_open(self, text: str, reading: Reading, base: FloatArray) -> bool:
+    def _is_open(self, reading: Reading, base: FloatArray) -> bool:
         """Tell whether the second tier should be asked."""
-        if float(base.max()) >= self._calibration.hand_over:
-            return False
-        return self._second_reads(text, reading)
-
-    def _second_reads(self, text: str, reading: Reading) -> bool:
-        """Tell whether the second tier's vocabulary knows the language; few tokens tell nothing, so it is asked."""
-        assert self._second is not None
-        return self._second.count(text) < self._calibration.foreign_ratio * reading.tokens
+        unsure = float(base.max()) < self._calibration.hand_over
+        return unsure and reading.readable >= self._calibration.least_readable
 
     def _disagreement(self, reading: Reading, base: FloatArray) -> float:
         """Return the total variation between the prompt's probabilities with and without its first tokens."""

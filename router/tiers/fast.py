@@ -6,6 +6,7 @@ last layers only; how far the two differ shows prefixes that try to steer.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Final
 
@@ -99,20 +100,24 @@ class FastTier:
 
     def __init__(self, folder: Path, card: Card, *, threads: int) -> None:
         self.encoder = FastEncoder(folder, threads=threads)
+        arrays = load_arrays(folder, HEAD)
         try:
-            self._head = Head.from_arrays(load_arrays(folder, HEAD), len(card.base_labels))
+            self._head = Head.from_arrays(arrays, len(card.base_labels))
         except (KeyError, ValueError) as error:
             raise ArtifactError(folder, f"{HEAD} does not fit: {error}") from error
-
-    def count(self, text: str) -> int:
-        """Return how many tokens `read` would see."""
-        return len(self.encoder.tokens(text))
+        self._reader, self._reader_bias = arrays.get("reader"), float(arrays.get("reader_bias", np.zeros(1))[0])
 
     def read(self, text: str) -> Reading:
         """Embed and rate the text, with and without its first tokens."""
         ids = self.encoder.tokens(text)
         embeddings, pooled = self.encoder.encode(ids)
         looks = 2 if self.encoder.has_tail(ids) else 1
-        logits = self._head.logits(np.concatenate([embeddings[:looks], pooled[:looks]], axis=1))
+        features = self._head.standardised(np.concatenate([embeddings[:looks], pooled[:looks]], axis=1))
+        logits = self._head.logits(features)
         without_head = logits[1] if looks == 2 else None
-        return Reading(unit(embeddings[0]), logits[0], len(ids), without_head)
+        return Reading(unit(embeddings[0]), logits[0], without_head, self._readable(features[0]))
+
+    def _readable(self, features: FloatArray) -> float:
+        if self._reader is None:
+            return 1.0
+        return 1 / (1 + math.exp(-float(features @ self._reader) - self._reader_bias))

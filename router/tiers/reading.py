@@ -17,14 +17,14 @@ class Reading:
     Attributes:
         embedding: float32 (d,), of length 1, for out-of-domain scores, added domains and topics.
         logits: float32 (k,), uncalibrated.
-        tokens: tokens that were read.
+        readable: 0 to 1, how likely the transformer tier can read the prompt's language.
         logits_without_head: float32 (k,), of the prompt without its first tokens; None when it is too short for that.
     """
 
     embedding: FloatArray
     logits: FloatArray
-    tokens: int
     logits_without_head: FloatArray | None = None
+    readable: float = 1.0
 
 
 class Tier(Protocol):
@@ -33,9 +33,6 @@ class Tier(Protocol):
     @property
     def name(self) -> str:
         """The tier's name in scores and figures."""
-
-    def count(self, text: str) -> int:
-        """Return how many tokens `read` would see."""
 
     def read(self, text: str) -> Reading:
         """Read one routing text of any length; `ScorerError` when the model fails."""

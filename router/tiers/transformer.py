@@ -39,15 +39,11 @@ class TransformerTier:
             raise ArtifactError(folder, f"{TOKENIZER} cannot be read") from error
         self._graph = Graph(folder / MODEL, threads)
 
-    def count(self, text: str) -> int:
-        """Return how many tokens `read` would see."""
-        return len(self._tokenizer.encode(text))
-
     def read(self, text: str) -> Reading:
         """Embed the text and rate it; long texts keep head and tail."""
         ids = np.asarray([self._tokenizer.encode(text)], dtype=np.int64)
         embedding = self._graph.run({"input_ids": ids})[0]
-        return Reading(unit(embedding[0]), self._head.logits(embedding)[0], ids.shape[1])
+        return Reading(unit(embedding[0]), self._head.logits(self._head.standardised(embedding))[0])
 
 
 def _head(folder: Path, card: Card) -> Head:

@@ -13,12 +13,15 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression
 
 from router.heads import Head
 from router.recipe import Recipe
 from router.scores import FloatArray
+from router.tiers import transformer
 from router.tiers.fast import HEAD, FastEncoder
 from router.training.sampling import Sampler
+from router.training.splits import readable_languages
 
 _BATCH: Final = 512
 _EPOCHS: Final = 8
@@ -27,6 +30,7 @@ _WEIGHT_DECAY: Final = 0.02
 _DROPOUT: Final = 0.45
 _LABEL_SMOOTHING: Final = 0.03
 _DRAW: Final = 500
+_READER_ROWS: Final = 15_000
 _DRAWS_PER_PROMPT: Final = 20
 """Of few prompts, more would only be repetition."""
 
@@ -35,12 +39,15 @@ def fit_fast_head(folder: Path, sampler: Sampler, recipe: Recipe, progress: Call
     """Draw up to `recipe.draws` prompts, embed them with the encoder in `folder` and write the head beside it."""
     encoder = FastEncoder(folder)
     started = time.monotonic()
-    features, targets = _draw(
+    features, targets, languages = _draw(
         encoder, sampler, recipe.altered_share, min(recipe.draws, _DRAWS_PER_PROMPT * sampler.size)
     )
     progress(f"embedded {len(features)} prompts for the fast tier in {time.monotonic() - started:.0f} s")
     head = fit_head(features, targets, recipe)
-    np.savez(folder / HEAD, **head.as_arrays())  # type: ignore[arg-type]  # arrays by name
+    arrays = head.as_arrays()
+    if transformer.NAME in recipe.tiers:
+        arrays |= fit_reader(features, languages, head, readable_languages(recipe))
+    np.savez(folder / HEAD, **arrays)  # type: ignore[arg-type]  # arrays by name
 
 
 def features_of(encoder: FastEncoder, texts: Sequence[str]) -> FloatArray:
@@ -52,14 +59,40 @@ def features_of(encoder: FastEncoder, texts: Sequence[str]) -> FloatArray:
     return np.stack(rows)
 
 
-def _draw(encoder: FastEncoder, sampler: Sampler, altered: float, count: int) -> tuple[np.ndarray, FloatArray]:
-    """Return features as float16, for they are many, and targets (n, k)."""
+def _draw(
+    encoder: FastEncoder, sampler: Sampler, altered: float, count: int
+) -> tuple[np.ndarray, FloatArray, list[str]]:
+    """Return features as float16, for they are many, targets (n, k) and n languages."""
     features: list[np.ndarray] = []
     targets: list[FloatArray] = []
+    languages: list[str] = []
     for batch in sampler.batches(-(-count // _DRAW), altered=altered, size=_DRAW):
         features.append(features_of(encoder, batch.texts).astype(np.float16))
         targets.append(batch.targets)
-    return np.concatenate(features), np.concatenate(targets)
+        languages.extend(batch.languages)
+    return np.concatenate(features), np.concatenate(targets), languages
+
+
+def fit_reader(
+    features: np.ndarray, languages: Sequence[str], head: Head, readable: Sequence[str]
+) -> dict[str, FloatArray]:
+    """Return a logistic model of whether the transformer can read a prompt, on the features the head sees.
+
+    Token counts do not tell: an English vocabulary breaks Chinese into as many tokens as a multilingual one.
+
+    Returns:
+        "reader" (f,) and "reader_bias" (1,); nothing when every prompt is readable, or none.
+    """
+    wanted = np.array([not readable or language in readable for language in languages])
+    if wanted.all() or not wanted.any():
+        return {}
+    rows = np.random.default_rng(0).permutation(len(features))[:_READER_ROWS]
+    inputs = (features[rows].astype(np.float32) - head.mean) * head.scale
+    model = LogisticRegression(C=0.01, class_weight="balanced", max_iter=200).fit(inputs, wanted[rows])
+    return {
+        "reader": model.coef_[0].astype(np.float32),
+        "reader_bias": np.array(model.intercept_, dtype=np.float32),
+    }
 
 
 def fit_head(features: np.ndarray, targets: FloatArray, recipe: Recipe) -> Head:

@@ -27,7 +27,6 @@ _LOWEST: Final = 0.45
 _HIGHEST: Final = 0.90
 _GRID: Final = np.round(np.arange(_LOWEST, _HIGHEST + 0.001, 0.01), 2)
 _HAND_OVERS: Final = np.round(np.concatenate([np.arange(0.5, 0.95, 0.025), np.arange(0.95, 0.999, 0.01)]), 3)
-_RATIOS: Final = np.round(np.arange(1.0, 2.51, 0.1), 1)
 _FEWEST: Final = 30
 """A domain with fewer decisions to judge by keeps the common threshold."""
 
@@ -39,20 +38,20 @@ class Held:
     Attributes:
         first: (n, k) logits of the first tier.
         second: (n, k) of the second, None without one.
-        ratio: (n,) the second tier's token count over the first's.
+        readable: (n,) how likely the second tier can read the prompt.
         right: (n, k) bool, every label that counts as right.
         weights: (n,) how much a prompt counts.
     """
 
     first: FloatArray
     second: FloatArray | None
-    ratio: FloatArray
+    readable: FloatArray
     right: NDArray[np.bool_]
     weights: NDArray[np.float64]
 
 
 def fit_calibration(held: Held) -> Calibration:
-    """Fit inverse temperatures by log loss, then the language limit and the hand-over by accuracy.
+    """Fit inverse temperatures by log loss, then the hand-over by accuracy.
 
     The hand-over is the lowest at which the pair loses at most `LOST_BY_HAND_OVER` against always asking both.
     """
@@ -60,12 +59,11 @@ def fit_calibration(held: Held) -> Calibration:
     calibration = Calibration(first=alone)
     if held.second is None:
         return calibration
-    ratio = _foreign_ratio(held, calibration)
-    readable = held.ratio < ratio
+    readable = held.readable >= calibration.least_readable
     if not readable.any():
-        return replace(calibration, hand_over=0.0, foreign_ratio=float(ratio))
+        return replace(calibration, hand_over=0.0)
     pair = _factors([held.first, held.second], held, held.weights * readable)
-    calibration = replace(calibration, pair=(pair[0], pair[1]), foreign_ratio=float(ratio))
+    calibration = replace(calibration, pair=(pair[0], pair[1]))
     accuracies = {over: _accuracy(held, replace(calibration, hand_over=float(over))) for over in _HAND_OVERS}
     best = _accuracy(held, replace(calibration, hand_over=math.inf))
     enough = [over for over, accuracy in accuracies.items() if accuracy >= best - LOST_BY_HAND_OVER]
@@ -77,7 +75,7 @@ def probabilities_of(held: Held, calibration: Calibration) -> FloatArray:
     alone = calibration.alone(held.first)
     if held.second is None:
         return alone
-    asked = (alone.max(axis=1) < calibration.hand_over) & (held.ratio < calibration.foreign_ratio)
+    asked = (alone.max(axis=1) < calibration.hand_over) & (held.readable >= calibration.least_readable)
     both = calibration.together(held.first, held.second)
     return np.where(asked[:, None], both, alone).astype(np.float32)
 
@@ -167,15 +165,6 @@ def _factors(tiers: list[FloatArray], held: Held, weights: NDArray[np.float64]) 
     start = np.full(len(tiers), -math.log(len(tiers)))
     answer = minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6})
     return [round(float(np.exp(log)), 4) for log in answer.x]
-
-
-def _foreign_ratio(held: Held, calibration: Calibration) -> float:
-    """Return the token ratio up to which asking the second tier too is the better choice, by accuracy."""
-    assert held.second is not None
-    alone = held.right[np.arange(len(held.right)), calibration.alone(held.first).argmax(axis=1)]
-    pair = held.right[np.arange(len(held.right)), (held.first + held.second).argmax(axis=1)]
-    gains = [(np.where(held.ratio < ratio, pair, alone) * held.weights).sum() for ratio in _RATIOS]
-    return float(_RATIOS[int(np.argmax(gains))])
 
 
 def _accuracy(held: Held, calibration: Calibration) -> float:

@@ -34,11 +34,10 @@ def held_logits(
     """Return what calibration is fitted on."""
     first = read_all(tiers[0], prompts)
     second = read_all(tiers[1], prompts) if len(tiers) > 1 else None
-    pairs = zip(first, second or first, strict=True)
     return Held(
         first=np.stack([reading.logits for reading in first]),
         second=None if second is None else np.stack([reading.logits for reading in second]),
-        ratio=np.array([b.tokens / a.tokens for a, b in pairs], dtype=np.float32),
+        readable=np.array([reading.readable for reading in first], dtype=np.float32),
         right=np.array([[label in (p.label, *p.alternatives) for label in labels] for p in prompts]),
         weights=weights,
     )

@@ -92,7 +92,7 @@ def _measured(
     rows = np.random.default_rng(recipe.seed).choice(len(kept), size=_DRAWS, p=chances / chances.sum())
     targets = np.eye(len(labels), dtype=np.float32)[[labels.index(kept[row].label) for row in rows]]
     head = fit_head(features[~out][rows], targets, recipe)
-    probabilities: FloatArray = softmax(head.logits(features[out].astype(np.float32)))
+    probabilities: FloatArray = softmax(head.logits(head.standardised(features[out].astype(np.float32))))
     nine = outcomes_of(mine, probabilities, labels)
     five = outcomes_of(five_prompts(mine), five_probabilities(probabilities, labels), five_labels(labels))
     return LeftOut(source, len(mine), round(float(nine.right.mean()), 4), round(float(five.right.mean()), 4))

@@ -26,7 +26,7 @@ from router.prompts import Prompt, data_hash, read_prompts, share_of
 from router.recipe import Recipe
 from router.tiers import fast, transformer
 from router.training.sampling import Sampler
-from router.training.splits import Splits, in_languages, make_splits
+from router.training.splits import Splits, in_languages, make_splits, readable_languages
 
 PROMPTS_PER_SOURCE: Final = 250
 """Held-out sources are sampled down to this many prompts, so that one large source is not the whole figure."""
@@ -127,7 +127,7 @@ def _train_tiers(
                       "sha256": fast_base.SHA256["weights.npz"]})  # fmt: skip
     if transformer.NAME in recipe.tiers:
         classifier = encoder.load_base(recipe, splits.labels)
-        readable = in_languages(splits, recipe.transformer_languages if recipe.base is None else ())
+        readable = in_languages(splits, readable_languages(recipe))
         encoder.fine_tune(classifier, Sampler(readable, recipe), recipe, progress, checkpoint)
         progress("exporting to int8")
         export.export(classifier, output)

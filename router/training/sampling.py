@@ -26,10 +26,11 @@ _MISLEADING_PROMPTS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Texts and their soft targets, float32 (n, k), rows sum to 1."""
+    """Texts, their soft targets, float32 (n, k), rows sum to 1, and their languages."""
 
     texts: list[str]
     targets: FloatArray
+    languages: list[str]
 
 
 class _Pool:
@@ -83,7 +84,8 @@ class Sampler:
         for _ in range(count):
             prompts = [self._draw(dice) for _ in range(size or self._recipe.batch)]
             texts = [self._altered(prompt, dice) if dice.random() < altered else prompt.text for prompt in prompts]
-            yield Batch(texts, np.stack([self._target(prompt) for prompt in prompts]))
+            targets = np.stack([self._target(prompt) for prompt in prompts])
+            yield Batch(texts, targets, [prompt.language for prompt in prompts])
 
     def _draw(self, dice: random.Random) -> Prompt:
         pools = self._focus if self._others == {} or dice.random() < self._focus_share else self._others

@@ -75,6 +75,11 @@ def in_languages(splits: Splits, languages: Sequence[str]) -> Splits:
     return replace(splits, focus=focus, others=others)
 
 
+def readable_languages(recipe: Recipe) -> tuple[str, ...]:
+    """Return the languages the transformer is trained on; empty means all."""
+    return recipe.transformer_languages if recipe.base is None else ()
+
+
 def held_out_sources(prompts: Sequence[Prompt], recipe: Recipe) -> frozenset[str]:
     """Choose whole sources, such that every label keeps a source to train on; or those the recipe names."""
     if recipe.hold_out:

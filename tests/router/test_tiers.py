@@ -14,7 +14,6 @@ from router.heads import Head, softmax
 from router.tiers import fast
 from router.tiers.fast import HEAD_TOKENS, MAX_TOKENS, FastEncoder, FastTier
 from router.tiers.table import RowFile
-from router.tiers.transformer import TransformerTier
 
 FOLDER = ARTIFACTS / DEFAULT
 
@@ -73,8 +72,8 @@ def test_encoder_without_its_files_says_which(tmp_path: Path) -> None:
 
 
 def test_fast_tier_long_prompts_are_bounded(tier: FastTier) -> None:
-    assert tier.count("word " * 100_000) == MAX_TOKENS
-    assert tier.read("数" * 100_000).tokens == MAX_TOKENS
+    assert len(tier.encoder.tokens("word " * 100_000)) == MAX_TOKENS
+    assert len(tier.encoder.tokens("数" * 100_000)) == MAX_TOKENS
 
 
 def test_fast_tier_second_look_needs_enough_tokens(tier: FastTier) -> None:
@@ -112,10 +111,25 @@ def test_fast_tier_translations_lie_close(tier: FastTier, english: str, other: s
     assert float(here @ there) > float(here @ elsewhere) + 0.2
 
 
-def test_transformer_counts_more_tokens_for_languages_it_cannot_read(tier: FastTier) -> None:
-    second = TransformerTier(FOLDER, read_card(FOLDER), threads=1)
-    english, turkish = "how much rent may my landlord ask for", "ev sahibim kirayı ne kadar artırabilir"
-    assert second.count(english) / tier.count(english) < second.count(turkish) / tier.count(turkish)
+@pytest.mark.parametrize(
+    ("text", "readable"),
+    [
+        ("how much rent may my landlord ask for", True),
+        ("SELECT name FROM users WHERE id = 3; -- why is this slow?", True),
+        ("∫ x^2 sin(x) dx from 0 to pi, by parts", True),
+        ("ev sahibim kirayı ne kadar artırabilir", False),
+        ("房东可以不退押金吗", False),
+        ("Wie viel Miete darf mein Vermieter verlangen?", False),
+        ("मकान मालिक जमा राशि नहीं लौटा रहा", False),
+    ],
+)
+def test_fast_tier_knows_what_the_transformer_can_read(tier: FastTier, text: str, readable: bool) -> None:
+    assert (tier.read(text).readable >= 0.5) is readable
+
+
+def test_fast_tier_capitals_are_read_as_small_letters(tier: FastTier) -> None:
+    text = "can my landlord keep my deposit for normal wear"
+    np.testing.assert_array_equal(tier.read(text).logits, tier.read(text.upper()).logits)
 
 
 def test_head_linear_and_hidden_round_trip() -> None:
@@ -130,7 +144,8 @@ def test_head_linear_and_hidden_round_trip() -> None:
     ):
         again = Head.from_arrays(head.as_arrays(), 3)
         features = array(5, 6)
-        np.testing.assert_array_equal(head.logits(features), again.logits(features))
-        np.testing.assert_allclose(softmax(head.logits(features)).sum(axis=1), 1, rtol=1e-5)
+        logits = head.logits(head.standardised(features))
+        np.testing.assert_array_equal(logits, again.logits(again.standardised(features)))
+        np.testing.assert_allclose(softmax(logits).sum(axis=1), 1, rtol=1e-5)
         with pytest.raises(ValueError, match="labels"):
             Head.from_arrays(head.as_arrays(), 4)
