@@ -60,7 +60,7 @@ def export(classifier: Classifier, folder: Path) -> None:
 
 
 def _write_graph(classifier: Classifier, path: Path) -> None:
-    example = torch.randint(1000, 2000, (1, 16))
+    example = torch.arange(16).remainder(classifier.encoder.config.vocab_size).unsqueeze(0)
     torch.onnx.export(
         _Pooling(classifier.encoder).eval(),
         (example,),
