@@ -137,6 +137,9 @@ def _check(folder: Path, card: Card) -> None:
         raise ArtifactError(folder, "needs two or more distinct labels")
     if not card.tiers or len(set(card.tiers)) != len(card.tiers):
         raise ArtifactError(folder, "needs one or more distinct tiers")
+    shifts = {len(card.calibration.first_shift), len(card.calibration.pair_shift)}
+    if shifts - {0, len(card.base_labels)}:
+        raise ArtifactError(folder, f"calibration has shifts for {max(shifts)} labels, not {len(card.base_labels)}")
     if not 8 <= card.max_tokens <= 8192:
         raise ArtifactError(folder, f"max_tokens {card.max_tokens} is outside 8..8192")
     if not card.files:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from router.abstention import Thresholds
 from router.artifact import Card
@@ -48,6 +49,7 @@ class Backend:
         self._first = tiers[0]
         self._second = tiers[1] if len(tiers) > 1 else None
         self._gates = _gates(folder, card)
+        self._blas = ThreadpoolController()
         self._distance, self._usual = _distances(folder)
         self.topics = _topics(folder, card)
         try:
@@ -57,7 +59,9 @@ class Backend:
 
     def score(self, texts: Sequence[str]) -> ScoreBatch:
         """Score each text; one prompt always gets the same answer, whatever else is being scored."""
-        rows = [self._score(text) for text in texts]
+        # The products are small: a second thread would only spin, and take the core the event loop runs on.
+        with self._blas.limit(limits=1, user_api="blas"):
+            rows = [self._score(text) for text in texts]
         columns = (len(rows), len(self.labels))
         batch = ScoreBatch(
             labels=self.labels,

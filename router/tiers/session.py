@@ -44,8 +44,6 @@ class Graph:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Prompts differ in length: memory kept for the longest one would never be given back.
-        options.enable_cpu_mem_arena = False
         # Spinning threads would steal the core the gateway's event loop runs on.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:

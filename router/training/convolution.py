@@ -64,9 +64,9 @@ class Convolution(torch.nn.Module):  # type: ignore[misc]  # torch is untyped he
 
     def _layer(self, name: str, x: Any, width: int, before: int) -> Any:
         padded = functional.pad(x, (0, 0, before, width - 1 - before))
-        windows = torch.cat(
-            [padded[offset : padded.shape[0] - (width - 1 - offset)] for offset in range(width)], dim=-1
-        )
+        # Constant ends, counted from the back: computed ones would put fifty more operators into the graph.
+        ends = [offset - width + 1 or None for offset in range(width)]
+        windows = torch.cat([padded[offset:end] for offset, end in enumerate(ends)], dim=-1)
         weights, bias = getattr(self, f"{name}_{width}"), getattr(self, f"b{name[1]}_{width}")
         return windows @ weights + bias
 

@@ -21,6 +21,7 @@ CERTAINTY: Final = 0.90
 """One-sided confidence of the bound on wrong decisions."""
 LOST_BY_HAND_OVER: Final = 0.002
 """Accuracy the pair may lose against asking the transformer always."""
+SHIFT_PENALTY: Final = 0.01
 LOST_TO_LIMITS: Final = 0.01
 WRONG_SHARES: Final = np.round(np.arange(0.01, 0.301, 0.005), 3)
 _LOWEST: Final = 0.45
@@ -51,19 +52,19 @@ class Held:
 
 
 def fit_calibration(held: Held) -> Calibration:
-    """Fit inverse temperatures by log loss, then the hand-over by accuracy.
+    """Fit inverse temperatures and shifts by log loss, then the hand-over by accuracy.
 
     The hand-over is the lowest at which the pair loses at most `LOST_BY_HAND_OVER` against always asking both.
     """
-    alone = _factors([held.first], held, held.weights)[0]
-    calibration = Calibration(first=alone)
+    (alone,), shift = _vector_scaling([held.first], held, held.weights)
+    calibration = Calibration(first=alone, first_shift=shift)
     if held.second is None:
         return calibration
     readable = held.readable >= calibration.least_readable
     if not readable.any():
         return replace(calibration, hand_over=0.0)
-    pair = _factors([held.first, held.second], held, held.weights * readable)
-    calibration = replace(calibration, pair=(pair[0], pair[1]))
+    pair, shift = _vector_scaling([held.first, held.second], held, held.weights * readable)
+    calibration = replace(calibration, pair=(pair[0], pair[1]), pair_shift=shift)
     accuracies = {over: _accuracy(held, replace(calibration, hand_over=float(over))) for over in _HAND_OVERS}
     best = _accuracy(held, replace(calibration, hand_over=math.inf))
     enough = [over for over, accuracy in accuracies.items() if accuracy >= best - LOST_BY_HAND_OVER]
@@ -152,19 +153,28 @@ def _threshold(confidence: FloatArray, hits: NDArray[np.bool_], wrong_share: flo
     return float(_HIGHEST)
 
 
-def _factors(tiers: list[FloatArray], held: Held, weights: NDArray[np.float64]) -> list[float]:
-    """Return one factor per tier, of least weighted log loss; a prompt's loss is that of all its right labels."""
+def _vector_scaling(
+    tiers: list[FloatArray], held: Held, weights: NDArray[np.float64]
+) -> tuple[list[float], tuple[float, ...]]:
+    """Return one factor per tier and one shift per label, of least weighted log loss.
 
-    def loss(logs: NDArray[np.float64]) -> float:
-        mixed = sum(np.exp(log) * tier.astype(np.float64) for log, tier in zip(logs, tiers, strict=True))
+    A prompt's loss is that of all its right labels together; `SHIFT_PENALTY` keeps shifts from following noise.
+    """
+    count = len(tiers)
+
+    def loss(numbers: NDArray[np.float64]) -> float:
+        mixed = sum(np.exp(log) * tier.astype(np.float64) for log, tier in zip(numbers[:count], tiers, strict=True))
+        mixed = mixed + numbers[count:]
         mixed = mixed - mixed.max(axis=1, keepdims=True)
         powers = np.exp(mixed)
         hit = (powers * held.right).sum(axis=1) / powers.sum(axis=1)
-        return float(np.average(-np.log(np.maximum(hit, 1e-12)), weights=weights))
+        misfit = float(np.average(-np.log(np.maximum(hit, 1e-12)), weights=weights))
+        return misfit + SHIFT_PENALTY * float(np.square(numbers[count:]).sum())
 
-    start = np.full(len(tiers), -math.log(len(tiers)))
-    answer = minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6})
-    return [round(float(np.exp(log)), 4) for log in answer.x]
+    start = np.concatenate([np.full(count, -math.log(count)), np.zeros(tiers[0].shape[1])])
+    answer = minimize(loss, start, method="L-BFGS-B")
+    shifts = answer.x[count:] - answer.x[count:].mean()
+    return [round(float(np.exp(log)), 4) for log in answer.x[:count]], tuple(round(float(x), 4) for x in shifts)
 
 
 def _accuracy(held: Held, calibration: Calibration) -> float:

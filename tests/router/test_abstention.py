@@ -16,7 +16,7 @@ LABELS = ("general", "law", "math")
 
 
 def test_calibration_round_trip_keeps_every_number() -> None:
-    for calibration in (Calibration(), Calibration(0.7, (0.2, 0.9), 0.95, 0.4)):
+    for calibration in (Calibration(), Calibration(0.7, (0.2, 0.9), 0.95, 0.4, (0.1, -0.1), (0.0, 0.2))):
         assert Calibration.from_dict(calibration.as_dict()) == calibration
 
 

@@ -20,6 +20,8 @@ DEFAULT = Path(router.__file__).parent / "artifacts" / "default"
 FILES = ("pieces.model", "scales.npz", "fast.int8.onnx", "fast.npz", "transformer.int8.onnx", "tokenizer.json",
          "transformer.npz", "distances.npz")  # fmt: skip
 
+CALIBRATION = {"first": 1, "pair": [1, 1], "hand_over": 1, "least_readable": 1, "first_shift": [], "pair_shift": []}
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -120,8 +122,32 @@ def test_load_scorer_card_without_a_key_is_refused(folder: Path, key: str) -> No
         ({"thresholds": None}, "wrong kind"),
         ({"labels": 3}, "wrong kind"),
         ({"calibration": {}}, "lacks"),
-        ({"calibration": {"first": 0, "pair": [1, 1], "hand_over": 1, "least_readable": 1}}, "wrong kind"),
-        ({"calibration": {"first": float("nan"), "pair": [1, 1], "hand_over": 1, "least_readable": 1}}, "wrong kind"),
+        (
+            {
+                "calibration": {
+                    "first": 0,
+                    "pair": [1, 1],
+                    "hand_over": 1,
+                    "least_readable": 1,
+                    "first_shift": [],
+                    "pair_shift": [],
+                }
+            },
+            "wrong kind",
+        ),
+        (
+            {
+                "calibration": {
+                    "first": float("nan"),
+                    "pair": [1, 1],
+                    "hand_over": 1,
+                    "least_readable": 1,
+                    "first_shift": [],
+                    "pair_shift": [],
+                }
+            },
+            "wrong kind",
+        ),
         ({"calibration": None}, "wrong kind"),
         ({"max_tokens": 2}, "max_tokens"),
         ({"max_tokens": "many"}, "wrong kind"),
