@@ -151,7 +151,7 @@ def test_add_domain_says_what_it_did(artifact: Path) -> None:
     assert added.domain.recall > 0.8
     assert added.warnings == ()
     assert (added.artifact, added.version) == (artifact, load_scorer(artifact).version)
-    assert added.neighbours[0].domain in ("general", "science")
+    assert {"general", "science"} & {neighbour.domain for neighbour in added.neighbours[:3]}
     assert added.neighbours[0].similarity > added.neighbours[1].similarity
     assert len(added.topics) == 3
     assert 0 < added.seconds < 30
