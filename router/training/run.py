@@ -178,12 +178,16 @@ def calibration_prompts(splits: Splits, recipe: Recipe) -> tuple[list[Prompt], A
     return [prompt for group in groups for prompt in group], np.array(weights)
 
 
-def held_out_sample(splits: Splits, seed: int) -> list[Prompt]:
-    """Return up to `PROMPTS_PER_SOURCE` prompts of every held-out source."""
+def held_out_sample(splits: Splits, seed: int, *, part: int = 0) -> list[Prompt]:
+    """Return up to `PROMPTS_PER_SOURCE` prompts of every held-out source; parts 0 and 1 have none in common."""
     by_source: dict[str, list[Prompt]] = {}
     for prompt in sorted(splits.held_out, key=lambda prompt: share_of(prompt.key, seed)):
         by_source.setdefault(prompt.source, []).append(prompt)
-    return [prompt for _, group in sorted(by_source.items()) for prompt in group[:PROMPTS_PER_SOURCE]]
+    sample: list[Prompt] = []
+    for _, group in sorted(by_source.items()):
+        first = min(PROMPTS_PER_SOURCE, len(group) // 2)
+        sample += group[first : first + PROMPTS_PER_SOURCE] if part else group[:first]
+    return sample
 
 
 def _measure(
@@ -194,7 +198,7 @@ def _measure(
 
     scorer = load_scorer(output)
     options = Options(baselines=baselines_of(output, splits, recipe, progress), seed=recipe.seed)
-    sets = {"unseen": [*splits.test, *held_out_sample(splits, recipe.seed + 1)]}
+    sets = {"unseen": [*splits.test, *held_out_sample(splits, recipe.seed, part=1)]}
     if validation:
         sets["validation"] = read_prompts(validation)
     evaluations = {}

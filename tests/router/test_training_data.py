@@ -15,6 +15,7 @@ from router.data.augment import with_typos
 from router.data.sources import describe_sources, read_licences
 from router.features import CONTEXT_LABEL
 from router.prompts import Prompt
+from router.training.run import PROMPTS_PER_SOURCE, held_out_sample
 from router.training.sampling import Sampler
 from router.training.splits import make_splits
 
@@ -128,3 +129,13 @@ def test_read_licences_finds_the_table_above_the_folder(tmp_path: Path) -> None:
         {"source": "faq", "rows": 2, "licence": "MIT"},
         {"source": "odd", "rows": 1, "licence": "not stated"},
     ]
+
+
+def test_held_out_sample_parts_share_nothing_and_cover_small_sources() -> None:
+    splits = replace(
+        make_splits(FOCUS, OTHERS, RECIPE), held_out=prompts("small", "law", 7) + prompts("big", "law", 900)
+    )
+    calibrated, measured = held_out_sample(splits, 7), held_out_sample(splits, 7, part=1)
+    assert not {prompt.key for prompt in calibrated} & {prompt.key for prompt in measured}
+    assert Counter(prompt.source for prompt in calibrated) == {"small": 3, "big": PROMPTS_PER_SOURCE}
+    assert Counter(prompt.source for prompt in measured) == {"small": 4, "big": PROMPTS_PER_SOURCE}
