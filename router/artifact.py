@@ -25,7 +25,8 @@ CARD: Final = "card.json"
 FORMAT: Final = 2
 DEFAULT: Final = "default"
 _BACKEND_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
-ARTIFACTS: Final = Path(__file__).parent / "artifacts"
+SHIPPED: Final = Path(__file__).parent / "artifacts" / DEFAULT
+"""The artifact that comes with the package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +87,15 @@ def load_scorer(artifact: str | Path = DEFAULT, *, threads: int = 1) -> Scorer:
     Raises:
         ArtifactError: the folder cannot be used; the message says what is wrong.
     """
-    folder = ARTIFACTS / DEFAULT if artifact == DEFAULT else Path(artifact)
+    folder = artifact_folder(artifact)
     card = read_card(folder)
     _verify(folder, card)
     return _backend(folder, card.backend)(folder, card, threads=threads)
+
+
+def artifact_folder(artifact: str | Path) -> Path:
+    """Return the folder of an artifact; "default" is the one shipped in this package."""
+    return SHIPPED if artifact == DEFAULT else Path(artifact)
 
 
 def read_card(folder: Path) -> Card:

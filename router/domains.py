@@ -15,12 +15,12 @@ from typing import Final
 
 import numpy as np
 
-from router.artifact import Card, read_card
+from router.artifact import Card, artifact_folder, read_card
 from router.artifact_files import new_copy, remove_gate, write_gate
 from router.backends.tiered import STATISTICS, gate_file
 from router.data import find_repeats
 from router.domain_info import AddedDomain, DomainError, DomainInfo, Kind, Neighbour
-from router.embedding import EmbeddingScorer, artifact_folder, is_shipped, load_embedding_scorer
+from router.embedding import EmbeddingScorer, is_shipped, load_embedding_scorer
 from router.errors import ArtifactError, DataError
 from router.explanation import Topic
 from router.features import extract_text

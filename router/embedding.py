@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from router.artifact import DEFAULT, load_scorer
+from router.artifact import DEFAULT, SHIPPED, artifact_folder, load_scorer
 from router.errors import ArtifactError
 from router.explanation import Topics
 from router.scores import FloatArray, Scorer
-
-SHIPPED: Final = Path(__file__).parent / "artifacts" / DEFAULT
-"""The artifact that comes with the package."""
 
 
 @runtime_checkable
@@ -25,11 +22,6 @@ class EmbeddingScorer(Scorer, Protocol):
 
     def embed(self, texts: Sequence[str]) -> FloatArray:
         """Return float32 (n, d), rows of length 1, of n routing texts; `ScorerError` when the model fails."""
-
-
-def artifact_folder(artifact: str | Path) -> Path:
-    """Return the folder of an artifact; "default" is the one shipped in this package."""
-    return SHIPPED if artifact == DEFAULT else Path(artifact)
 
 
 def is_shipped(folder: Path) -> bool:

@@ -89,10 +89,12 @@ class Backend:
         gates = gate_logits(self._gates, reading.embedding[None])
         probabilities = combine(base, gates)[0]
         # What an added domain claims is no longer strange, though the model was not trained on it.
-        claimed = bool((gates > 0).any())
-        distance = self._distance.distances(reading.embedding[None])
-        strange = 0.0 if claimed else float(to_percentile(distance, self._usual)[0])
+        strange = 0.0 if (gates > 0).any() else self._strangeness(reading)
         return DomainScores(self.labels, probabilities, strange, disagreement, tier)
+
+    def _strangeness(self, reading: Reading) -> float:
+        distance = self._distance.distances(reading.embedding[None])
+        return float(to_percentile(distance, self._usual)[0])
 
     def _is_open(self, reading: Reading, base: FloatArray) -> bool:
         """Tell whether the second tier should be asked."""

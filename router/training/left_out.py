@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from router.artifact import ARTIFACTS, DEFAULT
+from router.artifact import DEFAULT, artifact_folder
 from router.data.balance import weights
 from router.evaluation.outcomes import five_labels, five_probabilities, five_prompts, outcomes_of
 from router.heads import softmax
@@ -68,7 +68,7 @@ def leave_one_source_out(
     """
     recipe = recipe or Recipe()
     prompts = _sampled(read_prompts(folders), recipe.seed)
-    encoder = FastEncoder(ARTIFACTS / DEFAULT if artifact == DEFAULT else Path(artifact), threads=recipe.threads)
+    encoder = FastEncoder(artifact_folder(artifact), threads=recipe.threads)
     features = features_of(encoder, [prompt.text for prompt in prompts]).astype(np.float16)
     labels = tuple(sorted({prompt.label for prompt in prompts}))
     found = []

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from router import ArtifactError, DataError, RouterError, Scorer, load_scorer
-from router.artifact import sha256_of
+from router.artifact import artifact_folder, sha256_of
 from router.artifact_files import new_copy, remove_gate, write_gate
 from router.domain_info import DomainError, Kind
 from router.domains import CONFIDENCE, add_domain, list_domains, remove_domain
-from router.embedding import artifact_folder, is_shipped
+from router.embedding import is_shipped
 from router.gates import load_gate
 from router.statistics import Statistics
 from tests.router.domain_prompts import (

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from router.artifact import ARTIFACTS, DEFAULT, read_card
+from router.artifact import SHIPPED, read_card
 from router.errors import ArtifactError
 from router.heads import Head, softmax
 from router.tiers import fast
 from router.tiers.fast import HEAD_TOKENS, MAX_TOKENS, FastEncoder, FastTier
 from router.tiers.table import RowFile
 
-FOLDER = ARTIFACTS / DEFAULT
+FOLDER = SHIPPED
 
 
 @pytest.fixture(scope="module")
