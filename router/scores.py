@@ -25,6 +25,7 @@ class DomainScores:
         disagreement: 0 to 1, how much the probabilities move when the prompt's first tokens are left out
             (total variation); steering prefixes move them.
         tier: the tier of the model that answered.
+        embedding: float32 (d,) of length 1, where the scorer embeds; finer cells of a quality table live in its space.
     """
 
     labels: tuple[str, ...]
@@ -32,6 +33,7 @@ class DomainScores:
     out_of_domain: float = 0.0
     disagreement: float = 0.0
     tier: str = ""
+    embedding: FloatArray | None = None
 
     def top(self) -> tuple[str, float]:
         """Return the best domain and its probability; the first label wins a tie."""
@@ -60,6 +62,7 @@ class ScoreBatch:
         out_of_domain: float32 (n,), 0 to 1.
         disagreement: float32 (n,), 0 to 1.
         tiers: n names of tiers.
+        embeddings: float32 (n, d), rows of length 1; None when the scorer does not embed.
     """
 
     labels: tuple[str, ...]
@@ -67,6 +70,7 @@ class ScoreBatch:
     out_of_domain: FloatArray
     disagreement: FloatArray
     tiers: tuple[str, ...]
+    embeddings: FloatArray | None = None
 
     @classmethod
     def plain(cls, labels: tuple[str, ...], probabilities: FloatArray, tier: str = "") -> Self:
@@ -84,6 +88,7 @@ class ScoreBatch:
             float(self.out_of_domain[row]),
             float(self.disagreement[row]),
             self.tiers[row],
+            None if self.embeddings is None else self.embeddings[row],
         )
 
     def __iter__(self) -> Iterator[DomainScores]:
@@ -96,6 +101,7 @@ class ScoreBatch:
             self.probabilities.shape == (count, len(self.labels))
             and all(column.shape == (count,) and bool(np.isfinite(column).all()) for column in columns)
             and len(self.tiers) == count
+            and (self.embeddings is None or len(self.embeddings) == count)
             and bool(np.isfinite(self.probabilities).all())
             and bool((self.probabilities >= 0).all())
         )

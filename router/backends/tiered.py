@@ -69,6 +69,7 @@ class Backend:
             out_of_domain=np.array([row.out_of_domain for row in rows], dtype=np.float32),
             disagreement=np.array([row.disagreement for row in rows], dtype=np.float32),
             tiers=tuple(row.tier for row in rows),
+            embeddings=np.array([row.embedding for row in rows], dtype=np.float32) if rows else None,
         )
         if not batch.is_sound(len(texts)):
             raise ScorerError("the classifier gave numbers that are not finite")
@@ -90,7 +91,7 @@ class Backend:
         probabilities = combine(base, gates)[0]
         # What an added domain claims is no longer strange, though the model was not trained on it.
         strange = 0.0 if (gates > 0).any() else self._strangeness(reading)
-        return DomainScores(self.labels, probabilities, strange, disagreement, tier)
+        return DomainScores(self.labels, probabilities, strange, disagreement, tier, reading.embedding)
 
     def _strangeness(self, reading: Reading) -> float:
         distance = self._distance.distances(reading.embedding[None])
