@@ -1,0 +1,64 @@
+"""What `experts.yaml` says of one expert: model, servers, price, capabilities."""
+
+from __future__ import annotations
+
+from pydantic import Field, field_validator
+
+from gateway.settings.common import VARIABLE, BaseUrl, Name, Seconds, Strict
+from gateway.types import Capability, Endpoint
+
+TEXT_ENDPOINTS = (Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES)
+
+
+class PriceSettings(Strict):
+    """What an expert costs, per million tokens, in the file's `currency`."""
+
+    input: float = Field(ge=0, description="Price of a million prompt tokens.")
+    output: float = Field(ge=0, description="Price of a million completion tokens.")
+
+
+class TimeoutOverrides(Strict):
+    """An expert's own limits; what is left out is the file's `timeouts`."""
+
+    connect_s: Seconds | None = Field(None, description="Time to a TCP connection.")
+    first_token_s: Seconds | None = Field(None, description="Time to the first byte of a stream.")
+    idle_s: Seconds | None = Field(None, description="Longest silence inside a stream.")
+    total_s: Seconds | None = Field(None, description="Time to a plain answer; the file's bounds the whole request.")
+
+
+class ExpertSettings(Strict):
+    """One specialised model and the servers that run it."""
+
+    model: str = Field(min_length=1, max_length=256, description="Served model name, as vLLM lists it.")
+    upstreams: tuple[BaseUrl, ...] = Field(min_length=1, description="Base addresses of its servers, without /v1.")
+    domains: tuple[Name, ...] = Field((), description="Domains this expert answers; each belongs to one expert.")
+    price: PriceSettings | None = Field(None, description="Prices per million tokens.")
+    serves: tuple[Endpoint, ...] = Field(
+        TEXT_ENDPOINTS,
+        min_length=1,
+        description="Endpoints its servers have; `[embeddings]` for an embedding model.",
+    )
+    capabilities: tuple[Capability, ...] | None = Field(
+        None, description="What it can do; left out: everything text models do (no vision, audio or files)."
+    )
+    context_length: int | None = Field(
+        None, gt=0, description="Context limit in tokens; left out: learned from the upstream's /v1/models."
+    )
+    api_key_env: str | None = Field(
+        None, pattern=VARIABLE, description="Environment variable with the key its servers want."
+    )
+    timeouts: TimeoutOverrides = Field(TimeoutOverrides(), description="Limits that differ from the file's.")
+
+    @field_validator("upstreams", "domains", "serves")
+    @classmethod
+    def _distinct(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        twice = next((value for index, value in enumerate(values) if value in values[:index]), None)
+        if twice is not None:
+            raise ValueError(f"{twice!r} is listed twice")
+        return values
+
+
+class GeneralistSettings(ExpertSettings):
+    """The expert for everything no specialist should get."""
+
+    domains: tuple[Name, ...] = Field(("general", "other"), description="Domains it answers with confidence.")

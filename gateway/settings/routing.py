@@ -1,0 +1,58 @@
+"""What `experts.yaml` says of deciding: classifier and policy."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from gateway import policies
+from gateway.settings.common import Name, Seconds, Share, Strict
+
+
+class RouterSettings(Strict):
+    """The classifier."""
+
+    artifact: str = Field("default", description="`default` (shipped) or a folder made by `pointsman train`.")
+    minimum_confidence: Share | None = Field(
+        None,
+        description="Below this the generalist answers, in every domain; left out: each domain's fitted threshold.",
+    )
+    thresholds: dict[Name, Share] = Field({}, description="The same for single domains, by name.")
+    minimum_margin: Share | None = Field(
+        None, description="Smallest lead of the best domain over the second; left out: as fitted."
+    )
+    maximum_out_of_domain: Share | None = Field(
+        None, description="How unlike the training data a prompt may be; 1 turns the check off; left out: as fitted."
+    )
+    maximum_disagreement: Share | None = Field(
+        None,
+        description="How far scores may move without the first tokens; 1 turns the check off; left out: as fitted.",
+    )
+    deadline_s: Seconds = Field(0.15, description="After this the generalist answers without a score.")
+    threads: int = Field(1, ge=1, le=64, description="Threads of one classifier run.")
+    batch_size: int = Field(8, ge=1, le=256, description="Most prompts in one classifier run.")
+    queue_size: int = Field(256, ge=1, le=65_536, description="Prompts that may wait for the classifier.")
+
+
+class PolicySettings(BaseModel):
+    """The policy and its options; which options there are is the policy's own business."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    name: Name = Field("modem", description="Which policy decides.")
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        policies.policy_class(name)
+        return name
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        policies.load(self.name, self.options)
+        return self
+
+    @property
+    def options(self) -> dict[str, object]:
+        """All keys but the name."""
+        return dict(self.model_extra or {})
