@@ -11,13 +11,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from gateway import __version__
-from gateway.endpoints import models, operations, route
+from gateway import __version__, grants
+from gateway.endpoints import feedback, models, operations, route
 from gateway.endpoints.inference import InferenceEndpoint
 from gateway.errors import InvalidRequest, MethodNotAllowed, PathNotFound, PointsmanError
 from gateway.guard import Guard
 from gateway.openapi import describe_data_plane, serve_documentation
-from gateway.settings import Settings, secret
+from gateway.settings import Settings
 from gateway.state import Gateway
 from gateway.types import Endpoint
 from router import Scorer
@@ -58,7 +58,9 @@ def create_app(settings: Settings, *, scorer: Scorer | None = None) -> FastAPI:
 
     Raises:
         MissingSecret: an environment variable that the settings name is not set.
+        SameKey: two of the callers' keys are the same.
         UnknownDomain: a threshold is set for a domain that `scorer` does not have.
+        StoreError: the file for feedback cannot be used.
     """
     gateway = Gateway(settings, scorer=scorer)
 
@@ -79,8 +81,8 @@ def create_app(settings: Settings, *, scorer: Scorer | None = None) -> FastAPI:
     )
     app.state.gateway = gateway
     app.data_plane = {endpoint.path: InferenceEndpoint(endpoint, gateway) for endpoint in Endpoint}
-    app.guard = Guard(app.answer, _split(secret(settings.server.api_keys_env)), gateway.record_refusal)
-    for module in (models, operations, route):
+    app.guard = Guard(app.answer, grants.build(settings), gateway.record_refusal)
+    for module in (models, operations, route, feedback):
         app.include_router(module.api)
     _answer_errors_in_our_shape(app)
     describe_data_plane(app)
@@ -130,7 +132,3 @@ def _with_request_id(scope: Any, send: Any) -> Any:
 
 def _response(request: Request, error: PointsmanError) -> Response:
     return Response(error.body(), error.status, dict(error.headers), media_type="application/json")
-
-
-def _split(keys: str | None) -> tuple[str, ...]:
-    return tuple(key.strip() for key in (keys or "").split(",") if key.strip())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from types import MappingProxyType
 
+from gateway.language import canonical
+from gateway.rewriting import rewrite_of
 from gateway.settings import ExpertSettings, Settings, TimeoutSettings, secret
 from gateway.types import GENERALIST, TEXT_CAPABILITIES, Catalog, Expert, Price, Timeouts, Upstream
 
@@ -45,5 +47,8 @@ def _expert(name: str, settings: ExpertSettings, defaults: TimeoutSettings) -> E
         ),
         price=None if settings.price is None else Price(settings.price.input, settings.price.output),
         context_length=settings.context_length,
+        languages=frozenset(map(canonical, settings.languages)),
+        adapter=settings.adapter.path if settings.adapter is not None and settings.adapter.load else None,
+        rewrite=rewrite_of(settings.rewrite.system, settings.rewrite.prefix, settings.rewrite.suffix),
         authorization=None if key is None else f"Bearer {key}",
     )

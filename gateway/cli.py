@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from gateway import __version__, cli_data, cli_domains, cli_training
+from gateway import __version__, cli_data, cli_domains, cli_feedback, cli_quality, cli_replay, cli_training
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
@@ -71,8 +71,8 @@ def check(
     schema: Annotated[bool, typer.Option("--schema", help="Print the file's JSON Schema instead.")] = False,
 ) -> None:
     """Check a configuration and print the one in effect, defaults included. Secrets are never printed."""
-    from gateway import catalog
-    from gateway.settings import MissingSecret, secret
+    from gateway import catalog, grants
+    from gateway.settings import MissingSecret
     from gateway.settings_file import dump, json_schema
 
     if schema:
@@ -81,8 +81,8 @@ def check(
     settings = _settings(config)
     try:
         built = catalog.build(settings)
-        secret(settings.server.api_keys_env)
-    except MissingSecret as error:
+        grants.build(settings)
+    except (MissingSecret, grants.SameKey) as error:
         _fail(f"{config}: {error}")
     typer.echo(dump(settings), nl=False)
     typer.echo(f"# {config}: good; {len(built.experts)} experts, catalog version {built.version}", err=True)
@@ -96,17 +96,19 @@ def route(
     words: Annotated[
         bool, typer.Option("--words", help="Add the words that decided and the nearest training topics.")
     ] = False,
+    policy: Annotated[str | None, typer.Option(help="Decide by this policy instead of the configured one.")] = None,
 ) -> None:
     """Print the decision for one prompt and why, as if all experts were up. Sends nothing anywhere."""
     from gateway.dry_run import decide_offline, describe
-    from gateway.pipeline import UnknownDomain
+    from gateway.errors import RequestError
     from gateway.settings import MissingSecret
+    from gateway.thresholds import UnknownDomain
     from router import RouterError
 
     prompt = sys.stdin.read() if text == "-" else text
     try:
-        explained = decide_offline(_settings(config), prompt, words=words)
-    except (RouterError, MissingSecret, UnknownDomain) as error:
+        explained = decide_offline(_settings(config), prompt, words=words, policy=policy)
+    except (RouterError, MissingSecret, UnknownDomain, RequestError) as error:
         _fail(str(error))
     typer.echo(describe(explained, as_json=as_json))
 
@@ -140,8 +142,11 @@ def demo(
 app.command()(cli_training.train)
 app.command()(cli_training.evaluate)
 app.command()(cli_domains.explain)
+app.command()(cli_replay.replay)
 app.add_typer(cli_data.data_app)
 app.add_typer(cli_domains.domains_app)
+app.add_typer(cli_quality.quality_app)
+app.add_typer(cli_feedback.feedback_app)
 
 
 def _settings(path: Path) -> Settings:

@@ -6,17 +6,12 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from gateway.types import Catalog, Decision, Endpoint
+from gateway.answers import Usage as Usage
+from gateway.conversation import Conversation
+from gateway.policies import Policy
+from gateway.sessions import Session
+from gateway.types import Candidate, Catalog, Decision, Endpoint, Grant, RoutingInput
 from router import DomainScores, Features, Thresholds
-
-
-@dataclass(slots=True)
-class Usage:
-    """Token counts as the upstream reported them."""
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_tokens: int | None = None
 
 
 @dataclass(slots=True)
@@ -27,6 +22,25 @@ class Attempt:
     upstream: str
     outcome: str = "open"
     status: int | None = None
+
+
+@dataclass(slots=True)
+class StrategyUse:
+    """What became of a request's strategy.
+
+    Attributes:
+        name: which one.
+        outcome: one word of the strategy's own closed set, or `skipped:` and why.
+        calls: how many answers were asked of experts.
+        extra: tokens that went into something else than the answer.
+        extra_cost: what they cost.
+    """
+
+    name: str
+    outcome: str = ""
+    calls: int = 1
+    extra: Usage = field(default_factory=lambda: Usage(0, 0))
+    extra_cost: float = 0.0
 
 
 @dataclass(slots=True)
@@ -45,7 +59,18 @@ class RequestContext:
     features: Features | None = None
     scores: DomainScores | None = None
     thresholds: Thresholds | None = None
+    grant: Grant = Grant()
+    draw: float = 0.0
+    variant: str = "live"
+    conversation: Conversation | None = None
+    session: Session | None = None
+    routing: RoutingInput | None = None
+    deciding: Policy | None = None
     decision: Decision | None = None
+    shadow: Decision | None = None
+    cost_limit: float | None = None
+    strategy: StrategyUse | None = None
+    rewrite: str | None = None
     attempts: list[Attempt] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
     status: int = 0
@@ -67,9 +92,21 @@ class RequestContext:
         return self.thresholds.of(self.scores.top()[0])
 
     @property
+    def expected(self) -> Candidate | None:
+        """What was expected of the expert that was decided for; None when nothing was routed."""
+        if self.routing is None or self.decision is None:
+            return None
+        return self.routing.candidate(self.decision.expert)
+
+    @property
     def fallbacks(self) -> int:
-        """How many tries failed before the one that answered."""
-        return max(0, len(self.attempts) - 1)
+        """How many tries failed before the one that answered; with a strategy, of all its calls."""
+        return max(0, len(self.attempts) - self.calls)
+
+    @property
+    def calls(self) -> int:
+        """How many answers were asked of experts."""
+        return min(1, len(self.attempts)) if self.strategy is None else self.strategy.calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +121,7 @@ class RouteRecord:
     endpoint: str
     stream: bool
     request_model: str
+    decided: str | None
     chosen: str | None
     response_model: str | None
     domain: str | None
@@ -95,9 +133,22 @@ class RouteRecord:
     tier: str | None
     reason: str | None
     policy: str
+    key: str
+    variant: str
+    session: str | None
+    excluded: dict[str, str]
+    expected_quality: float | None
+    expected_cost: float | None
+    shadow_chosen: str | None
+    shadow_reason: str | None
     status: int
     error: str | None
     attempts: int
+    strategy: str | None
+    strategy_outcome: str | None
+    calls: int
+    rewritten: bool
+    rewrite: str | None
     duration_s: float
     overhead_s: float
     classify_s: float | None
@@ -105,6 +156,9 @@ class RouteRecord:
     input_tokens: int | None
     output_tokens: int | None
     cached_tokens: int | None
+    extra_input_tokens: int
+    extra_output_tokens: int
+    extra_cost: float
     cost: float | None
     prompt_token_estimate: int | None
     catalog_version: str
@@ -114,13 +168,15 @@ def record_of(context: RequestContext) -> RouteRecord:
     """Freeze a finished request."""
     decision, usage, scores = context.decision, context.usage, context.scores
     expert = context.catalog.experts.get(context.chosen) if context.chosen else None
-    first = context.first_byte
+    first, expected, shadow, routing = context.first_byte, context.expected, context.shadow, context.routing
+    strategy = context.strategy or StrategyUse("")
     return RouteRecord(
         request_id=context.request_id,
         timestamp=context.started_at,
         endpoint=context.endpoint.value,
         stream=context.stream,
         request_model=context.request_model,
+        decided=decision.expert.name if decision else None,
         chosen=context.chosen,
         response_model=expert.model if expert else None,
         domain=decision.domain if decision else None,
@@ -132,9 +188,22 @@ def record_of(context: RequestContext) -> RouteRecord:
         tier=scores.tier if scores is not None else None,
         reason=decision.reason.value if decision else None,
         policy=context.policy,
+        key=context.grant.name,
+        variant=context.variant,
+        session=context.session.expert if context.session else None,
+        excluded={} if routing is None else {name: why.value for name, why in routing.excluded.items()},
+        expected_quality=_rounded(expected.quality) if expected else None,
+        expected_cost=_rounded(expected.cost, 9) if expected else None,
+        shadow_chosen=shadow.expert.name if shadow else None,
+        shadow_reason=shadow.reason.value if shadow else None,
         status=context.status,
         error=context.error,
         attempts=len(context.attempts),
+        strategy=strategy.name or None,
+        strategy_outcome=strategy.outcome or None,
+        calls=context.calls,
+        rewritten=context.rewrite is not None,
+        rewrite=context.rewrite,
         duration_s=round(time.perf_counter() - context.started, 6),
         overhead_s=round(context.overhead_s(), 6),
         classify_s=_rounded(context.scored_s, 6),
@@ -142,6 +211,9 @@ def record_of(context: RequestContext) -> RouteRecord:
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
         cached_tokens=usage.cached_tokens,
+        extra_input_tokens=strategy.extra.input_tokens or 0,
+        extra_output_tokens=strategy.extra.output_tokens or 0,
+        extra_cost=round(strategy.extra_cost, 12),
         cost=_cost(context),
         prompt_token_estimate=context.features.token_estimate if context.features else None,
         catalog_version=context.catalog.version,
@@ -149,13 +221,14 @@ def record_of(context: RequestContext) -> RouteRecord:
 
 
 def _cost(context: RequestContext) -> float | None:
+    """Return what the whole request cost: the answer and what a strategy spent besides."""
     expert = context.catalog.experts.get(context.chosen) if context.chosen else None
-    usage = context.usage
+    usage, extra = context.usage, context.strategy.extra_cost if context.strategy else 0.0
     if expert is None or expert.price is None or usage.input_tokens is None:
-        return None
+        return round(extra, 12) if extra else None
     # Full tokens only: cached ones cost the same until experts carry a cached price.
     millionths = usage.input_tokens * expert.price.input + (usage.output_tokens or 0) * expert.price.output
-    return round(millionths / 1e6, 12)
+    return round(millionths / 1e6 + extra, 12)
 
 
 def _rounded(value: float | None, digits: int = 4) -> float | None:

@@ -98,6 +98,15 @@ class Cutoff:
             self._task.uncancel()
             raise cause from None
 
+    def check(self) -> None:
+        """Raise the cause when the task has been stopped but its cancellation was taken for somebody else's.
+
+        Raises:
+            PointsmanError: why it was stopped.
+        """
+        if self._cause is not None and asyncio.current_task() is self._task:
+            self.reraise()
+
     def _stop(self, error: PointsmanError) -> None:
         if self._cause is None:
             self._cause = error

@@ -2,22 +2,26 @@
 
 A try may fail over as long as no byte of its answer has gone to the client: plain answers are read whole first
 (they arrive in one piece anyway, and a cut one is then a clean 502 or another expert's answer), streams up to
-their first bytes. What the client did wrong (4xx) is passed through, never retried.
+their first bytes. What the client did wrong (4xx) is passed through, never retried; a 404 for the served model name,
+which is ours, is a failed try.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 
 import orjson
 
+from gateway.adapters import denies_model
+from gateway.answers import Opened
 from gateway.context import Attempt, RequestContext
 from gateway.cutoff import Cutoff
 from gateway.errors import (
     UpstreamBadResponse,
     UpstreamError,
+    UpstreamModelMissing,
     UpstreamRefused,
     UpstreamReset,
     UpstreamTimeout,
@@ -26,36 +30,16 @@ from gateway.errors import (
 from gateway.health import Fleet, Lease, UpstreamState
 from gateway.metrics import Metrics
 from gateway.openai import ApiRequest
+from gateway.rewriting import rewritten
 from gateway.settings import LimitSettings
 from gateway.streaming import note_usage
-from gateway.types import Expert
+from gateway.types import Endpoint, Expert, Reason
 from gateway.upstream import UpstreamClient, UpstreamResponse
 
 # Another candidate may well answer; everything else is the request's own fault or needs an administrator.
 RETRYABLE_STATUSES = frozenset({429, 502, 503, 504})
 USAGE_TAIL_BYTES = 4096
 PARSED_WHOLE_BYTES = 256 * 1024
-
-
-@dataclass(slots=True)
-class Opened:
-    """An answer ready to be sent on: a plain one whole, a stream with its first bytes.
-
-    Attributes:
-        status: upstream's status.
-        content_type: upstream's content type.
-        first: the whole body, or a stream's first bytes.
-        stream: the rest of the stream; None for a plain answer.
-        retry_after: upstream's `retry-after`, for an error that is passed through.
-        lease: the open request at the upstream; close it when the answer has been sent.
-    """
-
-    status: int
-    content_type: str
-    first: bytes
-    lease: Lease
-    stream: UpstreamResponse | None = None
-    retry_after: str | None = None
 
 
 class Dispatcher:
@@ -125,7 +109,7 @@ class Dispatcher:
     async def _try(
         self, request: ApiRequest, context: RequestContext, cutoff: Cutoff, expert: Expert, state: UpstreamState
     ) -> Opened:
-        body = request.encode(expert.model)
+        body = _as_sent(request, context, expert).encode(expert.model)
         context.dispatched = context.dispatched or time.perf_counter()
         url, timeouts = state.url + request.endpoint.path, expert.timeouts
         lease = Lease(state)
@@ -139,6 +123,9 @@ class Dispatcher:
         self._fleet.succeeded(state)
         if opened.stream is None:
             lease.close()
+        if denies_model(opened.status, opened.first, expert.model):
+            self._fleet.lost(state, expert.model)
+            raise UpstreamModelMissing("The expert's server does not have its model at the moment.")
         return opened
 
     async def _read_opening(self, request: ApiRequest, context: RequestContext, lease: Lease) -> Opened:
@@ -197,6 +184,16 @@ def _read_plain(body: bytes, context: RequestContext) -> None:
     usage = parsed.get("usage") if isinstance(parsed, dict) else None
     if isinstance(usage, dict):
         note_usage(context.usage, usage)
+
+
+def _as_sent(request: ApiRequest, context: RequestContext, expert: Expert) -> ApiRequest:
+    """Return the request with the expert's own rewrite, and note it; a client that named the expert gets it bare."""
+    rewrite, decision = expert.rewrite, context.decision
+    if rewrite is None or request.endpoint is not Endpoint.CHAT or (decision and decision.reason is Reason.PINNED):
+        context.rewrite = None
+        return request
+    context.rewrite = rewrite.digest
+    return replace(request, body=rewritten(request.body, rewrite))
 
 
 def _headers(context: RequestContext, expert: Expert) -> dict[str, str]:

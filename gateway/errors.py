@@ -4,22 +4,30 @@ PointsmanError
 ├── RequestError              the client's mistake: 4xx, never retried, never counted against an upstream
 │   ├── InvalidRequest        400
 │   ├── Unauthenticated       401
+│   ├── Forbidden             403
 │   ├── ModelNotFound         404
 │   ├── PathNotFound          404
+│   ├── RecordNotFound        404, nothing of the caller's own has this id
+│   ├── FeedbackDisabled      404
 │   ├── MethodNotAllowed      405
 │   ├── BodyTimeout           408
 │   ├── BodyTooLarge          413
 │   ├── UnsupportedMediaType  415
+│   ├── RateLimited           429
+│   ├── BudgetExhausted       429, the key's money for today is spent
 │   └── HeadersTooLarge       431
 ├── ClientLeft                499, in records only: nobody is left to read it
 ├── UpstreamError             an expert's server failed: the next candidate may answer
 │   ├── UpstreamUnreachable   503
 │   ├── UpstreamReset         502
+│   ├── UpstreamModelMissing  503, the server does not have the expert's model (LoRA adapter)
 │   ├── UpstreamBadResponse   502
 │   ├── UpstreamRefused       502, its own authentication or a redirect: another replica would not help
 │   ├── UpstreamBroke         502, an error object inside a 200 stream
 │   └── UpstreamTimeout       504
 ├── ClientStalled             the client stopped reading its stream
+├── FeedbackBusy              503
+├── FeedbackUnavailable       503
 └── ShuttingDown              503
 """
 
@@ -94,6 +102,22 @@ class Unauthenticated(RequestError):
     code = "invalid_api_key"
 
 
+class Forbidden(RequestError):
+    """The key may not use what the request names, or nobody it may use can answer."""
+
+    status = 403
+    type = "permission_error"
+    code = "expert_forbidden"
+
+
+class BudgetExhausted(RequestError):
+    """The request is expected to cost more than is left of the key's budget."""
+
+    status = 429
+    type = "insufficient_quota"
+    code = "budget_exhausted"
+
+
 class ModelNotFound(RequestError):
     """The `model` field names nothing in the catalog."""
 
@@ -106,6 +130,28 @@ class PathNotFound(RequestError):
 
     status = 404
     code = "not_found"
+
+
+class RecordNotFound(RequestError):
+    """None of the caller's own requests that are remembered has this id; whether somebody else's has, is not said."""
+
+    status = 404
+    code = "record_not_found"
+
+
+class FeedbackDisabled(RequestError):
+    """No file for feedback is configured."""
+
+    status = 404
+    code = "feedback_disabled"
+
+
+class RateLimited(RequestError):
+    """The key does this too often; `retry-after` says when it may again."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limited"
 
 
 class MethodNotAllowed(RequestError):
@@ -164,6 +210,20 @@ class ShuttingDown(PointsmanError):
     code = "shutting_down"
 
 
+class FeedbackBusy(PointsmanError):
+    """More ratings wait to be stored than may, or one waited too long."""
+
+    status = 503
+    code = "feedback_busy"
+
+
+class FeedbackUnavailable(PointsmanError):
+    """The file for ratings cannot be written."""
+
+    status = 503
+    code = "feedback_unavailable"
+
+
 class UpstreamError(PointsmanError):
     """An expert's server failed. The message never carries its address: that is for administrators.
 
@@ -181,6 +241,13 @@ class UpstreamUnreachable(UpstreamError):
 
     status = 503
     code = "upstream_unreachable"
+
+
+class UpstreamModelMissing(UpstreamError):
+    """The server says that it has no model of the expert's served name: an adapter was unloaded, or it restarted."""
+
+    status = 503
+    code = "upstream_model_missing"
 
 
 class UpstreamReset(UpstreamError):

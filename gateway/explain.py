@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from gateway.context import RequestContext
+from gateway.types import Decision
 
 
-def explain(context: RequestContext) -> dict[str, Any]:
+def explain(context: RequestContext, alternatives: Mapping[str, Decision]) -> dict[str, Any]:
     """Return the decision and what led to it; no prompt text.
 
     Args:
         context: a request that has been through `Pipeline.decide`; it has features and scores only if it was routed.
+        alternatives: what each policy would have decided.
     """
     decision, features, scores = context.decision, context.features, context.scores
     assert decision is not None
@@ -40,9 +43,52 @@ def explain(context: RequestContext) -> dict[str, Any]:
             "has_audio": features.has_audio,
             "has_files": features.has_files,
         },
+        "experts": _experts(context),
+        "policies": {name: _briefly(decision) for name, decision in alternatives.items()},
+        "shadow": None if context.shadow is None else _briefly(context.shadow),
+        "variant": context.variant,
+        "session": _session(context),
         "classify_ms": None if context.scored_s is None else round(context.scored_s * 1000, 3),
         "catalog_version": context.catalog.version,
     }
+
+
+def _experts(context: RequestContext) -> dict[str, Any]:
+    """Return, for every expert, whether it may be chosen, why not, and what is expected of it."""
+    routing, policy = context.routing, context.deciding
+    if routing is None or policy is None:
+        return {}
+    found: dict[str, Any] = {}
+    for name, expert in routing.catalog.experts.items():
+        candidate = routing.candidate(expert)
+        excluded = routing.excluded.get(name)
+        found[name] = {"eligible": candidate is not None, "excluded": None if excluded is None else excluded.value}
+        if candidate is not None:
+            latency_s = candidate.latency_s
+            found[name] |= {
+                "expected_quality": candidate.quality,
+                "expected_cost": candidate.cost,
+                "expected_latency_ms": None if latency_s is None else round(latency_s * 1000, 3),
+                "utility": policy.utility(routing, candidate),
+            }
+    return found
+
+
+def _session(context: RequestContext) -> dict[str, Any] | None:
+    """Return what is known of the conversation that the request continues."""
+    session, conversation = context.session, context.conversation
+    if session is None or conversation is None:
+        return None
+    return {
+        "expert": session.expert,
+        "turns": session.turns,
+        "cached_tokens": session.tokens,
+        "tool_loop": conversation.tool_loop,
+    }
+
+
+def _briefly(decision: Decision) -> dict[str, str]:
+    return {"expert": decision.expert.name, "reason": decision.reason.value}
 
 
 def _limits(context: RequestContext) -> dict[str, float] | None:

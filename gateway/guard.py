@@ -10,16 +10,18 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from gateway.errors import HeadersTooLarge, InvalidRequest, PointsmanError, Unauthenticated
+from gateway.types import Grant
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+EVERYBODY = Grant()
 OnRefusal = Callable[[Scope, PointsmanError], None]
 
 MAXIMUM_HEADERS = 100
@@ -34,16 +36,16 @@ class Guard:
 
     Args:
         app: what comes behind.
-        api_keys: the clients' keys; empty means that everybody may come in.
+        keys: the clients' keys and what each may do; empty means that everybody may come in, and may do all.
         on_refusal: told of every request that is answered here, so that it gets its record.
     """
 
     def __init__(
-        self, app: App, api_keys: tuple[str, ...], on_refusal: Callable[[Scope, PointsmanError], None]
+        self, app: App, keys: Mapping[str, Grant], on_refusal: Callable[[Scope, PointsmanError], None]
     ) -> None:
         self._app = app
         self._on_refusal = on_refusal
-        self._digests = [_digest(key.encode()) for key in api_keys]
+        self._grants = [(_digest(key.encode()), grant) for key, grant in keys.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check one request and pass it on, or answer it here."""
@@ -51,6 +53,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         request_id = scope["request_id"] = _request_id(scope)
+        scope["grant"] = EVERYBODY
         try:
             self._check(scope)
         except PointsmanError as error:
@@ -80,11 +83,13 @@ class Guard:
         if not scope.get("target", b"/").startswith(b"/"):
             raise InvalidRequest("The request target must be a path.")
         _check_path(scope["raw_path"], scope["path"])
-        if self._digests and not scope["path"].startswith("/health/"):
-            self._check_key(headers)
+        if self._grants and not scope["path"].startswith("/health/"):
+            scope["grant"] = self._grant(headers)
 
-    def _check_key(self, headers: list[tuple[bytes, bytes]]) -> None:
-        """Compare digests, so that neither content nor length of a key shows in the time taken.
+    def _grant(self, headers: list[tuple[bytes, bytes]]) -> Grant:
+        """Return what the request's key may do.
+
+        Digests are compared, so that neither content nor length of a key shows in the time taken.
 
         Raises:
             Unauthenticated: no key, or a wrong one; which, is not said.
@@ -97,11 +102,13 @@ class Guard:
                 given = given or value
         digest = _digest(given)
         # A list, not a generator: all are compared, whichever fits.
-        if not any([hmac.compare_digest(digest, known) for known in self._digests]):
+        found = [grant for known, grant in self._grants if hmac.compare_digest(digest, known)]
+        if not found:
             raise Unauthenticated(
                 "Missing or unknown API key. Send it as `Authorization: Bearer KEY`.",
                 headers=(("www-authenticate", "Bearer"),),
             )
+        return found[0]
 
 
 async def send_error(send: Send, error: PointsmanError, request_id: str, *, path: str = "") -> None:

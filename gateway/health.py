@@ -1,13 +1,15 @@
-"""What is known about every upstream: up or down, open requests, model lengths. Probes, but never decides.
+"""What is known about every upstream: up or down, open requests, models and their lengths. Probes, but never decides.
 
-Probes ask vLLM's `/health`, which costs no tokens, and read `/v1/models` for context lengths. State lives on the
-event loop only, so there are no locks; policies see a snapshot.
+Probes ask vLLM's `/health`, which costs no tokens, and read `/v1/models` for names and context lengths: a server can
+be well and lack one expert's LoRA adapter. State lives on the event loop only, so there are no locks; policies see a
+snapshot.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self
@@ -15,21 +17,28 @@ from typing import Any, Self
 import orjson
 import structlog
 
-from gateway.errors import UpstreamError
+from gateway.adapters import AdapterLoader
+from gateway.errors import UpstreamBadResponse, UpstreamError
 from gateway.metrics import Metrics
 from gateway.settings import HealthSettings, TimeoutSettings
-from gateway.types import Catalog, Expert
+from gateway.types import Catalog, Expert, Reason
 from gateway.upstream import UpstreamClient, UpstreamResponse
 
 log = structlog.get_logger(__name__)
 
-MODELS_EVERY = 12  # probes; adapters come and go, so lengths are read again now and then
-MODELS_LIMIT_BYTES = 2**20
+MODELS_EVERY = 12  # probes; while something is missing, and after a failure, the list is read with every one
+MODELS_LIMIT_BYTES = 2**21  # some 4,500 adapters
 
 
 @dataclass(slots=True)
 class UpstreamState:
-    """One server as we see it now."""
+    """One server as we see it now.
+
+    Attributes:
+        expected: served model names that experts of ours have at this server.
+        models: served model names it lists; None while that is not known, which counts as having all.
+        lengths: context limit in tokens by served model name.
+    """
 
     url: str
     authorization: str | None = field(default=None, repr=False)
@@ -37,7 +46,18 @@ class UpstreamState:
     inflight: int = 0
     failures: int = 0
     probes: int = 0
+    expected: frozenset[str] = frozenset()
+    models: frozenset[str] | None = None
     lengths: dict[str, int] = field(default_factory=dict)
+
+    def has(self, model: str) -> bool:
+        """Tell whether it lists the model, or its list is not known."""
+        return self.models is None or model in self.models
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """What it should have and does not list."""
+        return frozenset() if self.models is None else self.expected - self.models
 
 
 class Lease:
@@ -77,40 +97,57 @@ class Fleet:
         self._client = client
         self._health = health
         self._timeouts = timeouts
-        self._probing: list[asyncio.Task[None]] = []
-        self.states = {
-            upstream.url: UpstreamState(upstream.url, expert.authorization)
-            for expert in catalog.experts.values()
-            for upstream in expert.upstreams
-        }
+        self._loader = AdapterLoader(client, metrics, timeouts.connect_s, health.interval_s)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sharing = _sharing(catalog)
+        self.states = {url: _state(url, experts) for url, experts in self._sharing.items()}
         for state in self.states.values():
             metrics.watch_upstream(state.url, partial(getattr, state, "inflight"), partial(getattr, state, "up"))
+        for expert in catalog.experts.values():
+            metrics.watch_expert(expert.name, partial(self.usable, expert))
 
     async def __aenter__(self) -> Self:
-        """Probe all once, so that the first request already knows who is up, then keep probing."""
+        """Probe all once, so that the first request already knows who is up, then keep probing and loading."""
         await asyncio.gather(*(self._probe(state) for state in self.states.values()))
-        self._probing = [asyncio.create_task(self._keep_probing(state)) for state in self.states.values()]
+        self._tasks = [asyncio.create_task(self._keep_probing(state)) for state in self.states.values()]
+        for state in self.states.values():
+            # Of experts that share server and model, the first one that names an adapter says where it lies.
+            loadable = {e.model: e for e in reversed(self._sharing[state.url]) if e.adapter is not None}
+            if loadable:
+                reread = partial(self._reread_models, state)
+                self._tasks.append(asyncio.create_task(self._loader.tend(state, tuple(loadable.values()), reread)))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        """Stop probing."""
-        for task in self._probing:
+        """Stop probing and loading."""
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._probing, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def state_of(self, expert: Expert) -> Reason | None:
+        """Return why the expert cannot answer now: no server is up, or none that is has its model; None if it can."""
+        reason = Reason.UNHEALTHY
+        for upstream in expert.upstreams:
+            state = self.states[upstream.url]
+            if state.up:
+                if state.has(expert.model):
+                    return None
+                reason = Reason.ADAPTER_MISSING
+        return reason
 
     def usable(self, expert: Expert) -> bool:
-        """Tell whether at least one server of the expert is up."""
-        return any(self.states[upstream.url].up for upstream in expert.upstreams)
+        """Tell whether at least one server of the expert is up and has its model."""
+        return self.state_of(expert) is None
 
     def candidates(self, expert: Expert) -> list[UpstreamState]:
-        """Return the expert's servers, those that are up and least loaded first; ties in random order.
+        """Return the expert's servers: first those that are up, have its model, and are least loaded; ties at random.
 
-        Servers that are down come last: when all are, trying one beats refusing.
+        Servers that are down or lack the model come last: when all are like that, trying one beats refusing.
         """
         states = [self.states[upstream.url] for upstream in expert.upstreams]
         if len(states) > 1:
             random.shuffle(states)
-            states.sort(key=lambda state: (not state.up, state.inflight))
+            states.sort(key=lambda state: (not state.up, not state.has(expert.model), state.inflight))
         return states
 
     def context_length(self, expert: Expert) -> int | None:
@@ -134,6 +171,11 @@ class Fleet:
             log.info("upstream_up", upstream=state.url)
             state.up = True
 
+    def lost(self, state: UpstreamState, model: str) -> None:
+        """Note that a server said it has no such model; the next probe reads its list again."""
+        known = state.expected if state.models is None else state.models
+        _note_models(state, known - {model}, state.lengths)
+
     async def _keep_probing(self, state: UpstreamState) -> None:
         while True:
             # Spread, so that replicas are not all probed in the same instant.
@@ -144,8 +186,8 @@ class Fleet:
         try:
             async with asyncio.timeout(self._timeouts.health_s):
                 status = (await self._get(state, "/health"))[0]
-                if status == 200 and state.probes % MODELS_EVERY == 0:
-                    state.lengths = _lengths(*await self._get(state, "/v1/models"))
+                if status == 200 and (state.probes % MODELS_EVERY == 0 or state.failures or state.missing):
+                    await self._read_models(state)
         except (UpstreamError, TimeoutError) as error:
             # One failed first probe is enough: nothing is known in the server's favour yet.
             state.failures += self._health.failures if not state.probes else 0
@@ -153,6 +195,19 @@ class Fleet:
         else:
             self.succeeded(state) if status == 200 else self.failed(state, f"health {status}")
             state.probes += 1
+
+    async def _reread_models(self, state: UpstreamState) -> None:
+        with suppress(UpstreamError, TimeoutError):
+            async with asyncio.timeout(self._timeouts.health_s):
+                await self._read_models(state)
+
+    async def _read_models(self, state: UpstreamState) -> None:
+        try:
+            status, body = await self._get(state, "/v1/models")
+        except UpstreamBadResponse:
+            # Longer than we read: nothing is known then, but nothing is wrong with the server.
+            status, body = 0, b""
+        _note_models(state, *_listed(status, body))
 
     async def _get(self, state: UpstreamState, path: str) -> tuple[int, bytes]:
         headers = {"authorization": state.authorization} if state.authorization else {}
@@ -163,12 +218,41 @@ class Fleet:
             response.close()
 
 
-def _lengths(status: int, body: bytes) -> dict[str, int]:
-    """Read `max_model_len` per served name; an adapter has its parent's (vLLM lists it without one)."""
+def _sharing(catalog: Catalog) -> dict[str, list[Expert]]:
+    """Return the experts of every server address, in the catalog's order."""
+    sharing: dict[str, list[Expert]] = {}
+    for expert in catalog.experts.values():
+        for upstream in expert.upstreams:
+            sharing.setdefault(upstream.url, []).append(expert)
+    return sharing
+
+
+def _state(url: str, experts: list[Expert]) -> UpstreamState:
+    key = next((expert.authorization for expert in experts if expert.authorization is not None), None)
+    return UpstreamState(url, key, expected=frozenset(expert.model for expert in experts))
+
+
+def _note_models(state: UpstreamState, models: frozenset[str] | None, lengths: dict[str, int]) -> None:
+    before = state.missing
+    state.models, state.lengths = models, lengths
+    for model in sorted(state.missing - before):
+        log.warning("model_missing", upstream=state.url, model=model)
+    for model in sorted(before - state.missing):
+        log.info("model_listed", upstream=state.url, model=model)
+
+
+def _listed(status: int, body: bytes) -> tuple[frozenset[str] | None, dict[str, int]]:
+    """Read served names, None when they are not known, and `max_model_len` per name.
+
+    Only vLLM's list says what is served: others answer to names that they do not list. An adapter has its parent's
+    length, because vLLM lists it without one.
+    """
     try:
-        cards: Any = orjson.loads(body)["data"] if status == 200 else []
+        cards: Any = orjson.loads(body)["data"] if status == 200 else None
         own = {card["id"]: card.get("max_model_len") for card in cards}
         found = {card["id"]: own[card["id"]] or own.get(card.get("parent")) for card in cards}
+        complete = any(card.get("owned_by") == "vllm" for card in cards)
+        names = frozenset(name for name in own if isinstance(name, str)) if complete else None
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-        return {}
-    return {name: length for name, length in found.items() if isinstance(length, int)}
+        return None, {}
+    return names, {name: length for name, length in found.items() if isinstance(length, int)}

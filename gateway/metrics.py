@@ -87,6 +87,18 @@ class Metrics:
         self.threshold = Gauge(
             "pointsman_threshold", "Smallest probability that is acted on.", ("domain",), registry=registry
         )
+        self.excluded = Counter(
+            "pointsman_excluded",
+            "Routed requests for which an expert could not be chosen, by why.",
+            ("expert", "reason"),
+            registry=registry,
+        )
+        self.shadow = Counter(
+            "pointsman_shadow",
+            "Decisions of the shadow policy beside the live one.",
+            ("decided", "shadow"),
+            registry=registry,
+        )
         self.first_byte = Histogram(
             "pointsman_upstream_ttft_seconds",
             "From a request's arrival to the first byte of its streamed answer.",
@@ -101,16 +113,46 @@ class Metrics:
             registry=registry,
         )
         self.cost = Counter("pointsman_cost", "Money spent, in the catalog's currency.", ("chosen",), registry=registry)
+        self.strategies = Counter(
+            "pointsman_strategy",
+            "Requests with a strategy, by what became of it.",
+            ("strategy", "outcome"),
+            registry=registry,
+        )
+        self.extra_cost = Counter(
+            "pointsman_strategy_extra_cost",
+            "Money that strategies spent besides the answers.",
+            ("strategy",),
+            registry=registry,
+        )
         self.inflight = Gauge(
             "pointsman_upstream_inflight", "Requests open at an upstream.", ("upstream",), registry=registry
         )
         self.up = Gauge(
             "pointsman_upstream_up", "1 when the upstream takes requests.", ("upstream",), registry=registry
         )
+        self.expert_up = Gauge(
+            "pointsman_expert_up",
+            "1 when a server of the expert is up and has its model.",
+            ("expert",),
+            registry=registry,
+        )
+        self.adapter_loads = Counter(
+            "pointsman_adapter_loads",
+            "Calls to load a LoRA adapter into a server, by outcome.",
+            ("outcome",),
+            registry=registry,
+        )
         self.retries = Counter(
             "pointsman_retries",
             "Tries after the first, by why the one before failed.",
             ("outcome",),
+            registry=registry,
+        )
+        self.feedback = Counter(
+            "pointsman_feedback",
+            "Ratings stored; up is a score from 0.5.",
+            ("domain", "expert", "rating"),
             registry=registry,
         )
         self.client_aborts = Counter(
@@ -133,6 +175,10 @@ class Metrics:
         self.inflight.labels(url).set_function(inflight)
         self.up.labels(url).set_function(up)
 
+    def watch_expert(self, name: str, usable: Callable[[], float]) -> None:
+        """Read an expert's gauge when scraped; see `watch_upstream`."""
+        self.expert_up.labels(name).set_function(usable)
+
     def observe(self, record: RouteRecord) -> None:
         """Count one finished request."""
         chosen, endpoint, status_class = record.chosen or "none", record.endpoint, f"{record.status // 100}xx"
@@ -146,6 +192,10 @@ class Metrics:
         if record.classify_s is not None:
             self.classify.observe(record.classify_s)
         self._observe_scores(record)
+        if record.strategy is not None:
+            self._child(self.strategies, record.strategy, record.strategy_outcome or "none").inc()
+            if record.extra_cost:
+                self._child(self.extra_cost, record.strategy).inc(record.extra_cost)
         if record.chosen is not None:
             self.overhead.observe(record.overhead_s)
             self._spend(record, record.chosen)
@@ -159,6 +209,10 @@ class Metrics:
             self.disagreement.observe(record.disagreement)
         if record.tier is not None:
             self._child(self.scored, record.tier or "none").inc()
+        for expert, reason in record.excluded.items():
+            self._child(self.excluded, expert, reason).inc()
+        if record.shadow_chosen is not None and record.decided is not None:
+            self._child(self.shadow, record.decided, record.shadow_chosen).inc()
 
     def _spend(self, record: RouteRecord, chosen: str) -> None:
         if record.stream and record.time_to_first_byte_s is not None:

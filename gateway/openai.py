@@ -59,6 +59,17 @@ class ApiRequest:
             raise InvalidRequest("The request body is nested too deeply.") from error
 
     @property
+    def max_tokens(self) -> int | None:
+        """The request's own limit on the length of an answer."""
+        given = (self.body.get(name) for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"))
+        return next((limit for limit in given if limit is not None), None)
+
+    @property
+    def answers(self) -> int:
+        """How many answers it wants."""
+        return int(self.body.get("n") or 1)
+
+    @property
     def hides_usage(self) -> bool:
         """The usage chunk is asked for by us only."""
         return self.stream and not self.include_usage and self.endpoint in (Endpoint.CHAT, Endpoint.COMPLETIONS)

@@ -1,174 +1,144 @@
-"""The path of a request from parsed body to decision: features, scores, eligibility, policy. Opens no upstream.
-
-`model` says what is wanted: `auto` and `auto:<policy>` route, `auto/<domain>` names the domain, an expert's name
-or served model name pins it.
-"""
+"""The path of a request from parsed body to decision: features, scores, eligibility, policy. Opens no upstream."""
 
 from __future__ import annotations
 
-import difflib
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
-from gateway import policies
+from gateway import refusals
+from gateway.budgets import Budgets
 from gateway.context import RequestContext
-from gateway.errors import InvalidRequest, ModelNotFound
+from gateway.controls import Controls
+from gateway.conversation import Conversation, read_conversation
+from gateway.eligibility import Demand, eligible, exclusion
+from gateway.errors import Forbidden, InvalidRequest
 from gateway.health import Fleet
+from gateway.language import detect
 from gateway.openai import ApiRequest, features_of, needs_of
 from gateway.policies import Policy
-from gateway.scoring import AsyncScorer
-from gateway.settings import RouterSettings, Settings
-from gateway.types import Capability, Catalog, Decision, Endpoint, Expert, Reason, RoutingInput
-from router import Thresholds
-
-AUTO = "auto"
-
-
-class UnknownDomain(ValueError):
-    """`router.thresholds` names a domain that the classifier does not have."""
-
-
-def thresholds_of(settings: RouterSettings, labels: Sequence[str], fitted: Thresholds) -> Thresholds:
-    """Return the thresholds in effect: what the settings say, else what was fitted with the classifier.
-
-    Args:
-        settings: the section `router`.
-        labels: the classifier's domains.
-        fitted: its own thresholds.
-
-    Raises:
-        UnknownDomain: a threshold is set for a domain that is not among `labels`; the message says which.
-    """
-    unknown = next((domain for domain in settings.thresholds if domain not in labels), None)
-    if unknown is not None:
-        close = difflib.get_close_matches(unknown, labels, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise UnknownDomain(
-            f"router.thresholds.{unknown}: the classifier has no such domain; {hint}it has: {', '.join(labels)}"
-        )
-    everywhere = settings.minimum_confidence
-    return Thresholds(
-        confidence={**({} if everywhere is not None else fitted.confidence), **settings.thresholds},
-        default_confidence=_first(everywhere, fitted.default_confidence),
-        margin=_first(settings.minimum_margin, fitted.margin),
-        out_of_domain=_first(settings.maximum_out_of_domain, fitted.out_of_domain),
-        disagreement=_first(settings.maximum_disagreement, fitted.disagreement),
-    )
-
-
-def _first(setting: float | None, fitted: float) -> float:
-    return fitted if setting is None else setting
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the `model` field asks for; at most one of the three is set, none means: route.
-
-    Attributes:
-        expert: this expert and no other.
-        domain: this domain's expert.
-        policy: decide by this policy.
-    """
-
-    expert: Expert | None = None
-    domain: str | None = None
-    policy: str | None = None
+from gateway.sessions import SessionStore
+from gateway.settings import Settings
+from gateway.stay import stay
+from gateway.types import REFUSING, Candidate, Catalog, Decision, Endpoint, Expert, Reason, RoutingInput
+from gateway.variants import Variant, policies_of
+from gateway.wanted import wanted_by
+from router import DomainScores
 
 
 class Pipeline:
     """Decides. One per configuration.
 
-    Attributes:
-        thresholds: when it abstains.
-
-    Raises:
-        UnknownDomain: the settings name a domain that the classifier does not have.
+    Args:
+        settings: the configuration.
+        catalog: its experts.
+        fleet: their servers.
+        live: decides for most.
+        canary: decides for the canary's share.
+        budgets: what keys have spent.
+        sessions: which expert answered a conversation last.
     """
 
-    def __init__(self, settings: Settings, catalog: Catalog, fleet: Fleet, scorer: AsyncScorer) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        fleet: Fleet,
+        live: Variant,
+        *,
+        canary: Variant | None = None,
+        budgets: Budgets,
+        sessions: SessionStore,
+    ) -> None:
+        self._settings = settings
         self._catalog = catalog
         self._fleet = fleet
-        self._scorer = scorer
-        self.thresholds = thresholds_of(settings.router, scorer.labels, scorer.thresholds)
-        self._policy_name = settings.policy.name
-        # The configured one with its options, every other one as it comes.
-        self._policies = {name: policies.load(name, {}) for name in policies.names()}
-        self._policies[self._policy_name] = policies.load(self._policy_name, settings.policy.options)
+        self._live = live
+        self._canary = canary
+        self._budgets = budgets
+        self._sessions = sessions
+        self._policies = policies_of(settings, settings.policy)
+        self._shadow = None if settings.shadow is None else settings.shadow.load()
+        self._languages_matter = any(expert.languages for expert in catalog.experts.values())
+        self.thresholds = live.thresholds
 
-    async def decide(self, request: ApiRequest, context: RequestContext, header_policy: str | None) -> Decision:
+    async def decide(self, request: ApiRequest, context: RequestContext, controls: Controls) -> Decision:
         """Run phases 3 to 5 and leave features, scores and decision in the context.
 
         Args:
             request: the parsed request.
             context: takes the results.
-            header_policy: value of `x-pointsman-policy`.
+            controls: what the request says about its own routing.
 
         Raises:
             ModelNotFound: `model` names nothing we have.
             InvalidRequest: no expert can take this request, or the policy is unknown.
+            Forbidden: the caller's key may not use what is asked for.
+            BudgetExhausted: too little is left of the key's budget.
         """
-        wanted, needs = self._wanted(request.model), needs_of(request)
-        context.decision = await self._decide(request, context, wanted, needs, header_policy)
+        context.decision = await self._decide(request, context, controls)
         return context.decision
 
-    async def _decide(
-        self,
-        request: ApiRequest,
-        context: RequestContext,
-        wanted: Wanted,
-        needs: frozenset[Capability],
-        header_policy: str | None,
-    ) -> Decision:
+    def alternatives(self, context: RequestContext) -> dict[str, Decision]:
+        """Return what every policy would have decided for a routed request."""
+        routing = context.routing
+        if routing is None or context.deciding is None:
+            return {}
+        return {name: policy.choose(routing) for name, policy in self._policies.items()}
+
+    async def _decide(self, request: ApiRequest, context: RequestContext, controls: Controls) -> Decision:
+        wanted = wanted_by(request.model, self._catalog)
         if wanted.expert is not None:
-            _check_able(wanted.expert, request.endpoint, needs)
+            self._check_named(wanted.expert, request, context, controls)
             return Decision(wanted.expert, Reason.PINNED)
-        excluded = self._excluded(request.endpoint, needs)
-        able = [e for e in self._catalog.experts.values() if excluded.get(e.name) is not Reason.CAPABILITY]
-        if not able:
-            raise InvalidRequest(_nobody_can(request.endpoint, needs), param=_param_of(needs))
         if wanted.domain is not None:
-            return self._requested(wanted.domain, excluded, able)
-        name, policy = self._policy(wanted.policy, header_policy)
-        context.policy = name
+            routing = self._routing(request, context, controls, self._live, Reason.NO_TEXT)
+            context.routing, expert = routing, self._catalog.by_domain[wanted.domain]
+            return replace(routing.take(expert, Reason.REQUESTED_DOMAIN), domain=wanted.domain)
+        context.policy, policy = self._policy(wanted.policy, controls.policy, context)
         if request.endpoint is Endpoint.EMBEDDINGS:
-            # Vectors of different models do not compare, so their choice must not depend on the text.
-            return Decision(able[0], Reason.CAPABILITY)
+            routing = self._routing(request, context, controls, self._live, Reason.NO_TEXT)
+            return Decision(self._embedding_expert(routing), Reason.CAPABILITY)
+        return await self._routed(request, context, controls, policy, asked=bool(wanted.policy or controls.policy))
+
+    async def _routed(
+        self, request: ApiRequest, context: RequestContext, controls: Controls, policy: Policy, *, asked: bool
+    ) -> Decision:
         context.features = features_of(request)
+        conversation = read_conversation(request, context.grant.name, controls.session)
+        context.conversation, context.draw = conversation, conversation.draw
+        variant = self._variant(context)
+        if variant is not self._live and not asked and context.grant.policy is None:
+            context.policy, policy = variant.policy_name, variant.policy
+        scored = await self._score(variant, context)
+        routing = self._routing(request, context, controls, variant, scored)
+        context.routing, context.deciding, context.variant = routing, policy, variant.name
+        if self._shadow is not None:
+            context.shadow = self._shadow.choose(routing)
+        return self._stay(policy.choose(routing), conversation, context)
+
+    def _stay(self, decision: Decision, conversation: Conversation, context: RequestContext) -> Decision:
+        """Keep the conversation with its expert where nothing speaks enough for a change."""
+        settings, routing, policy = self._settings.sessions, context.routing, context.deciding
+        if not settings.enabled or routing is None or policy is None:
+            return decision
+        context.session = self._sessions.recall(conversation)
+        if context.session is None:
+            return decision
+        loop = conversation.tool_loop
+        return stay(decision, routing, policy, context.session, tool_loop=loop, settings=settings)
+
+    async def _score(self, variant: Variant, context: RequestContext) -> DomainScores | Reason:
+        assert context.features is not None
         started = time.perf_counter()
-        scored = await self._scorer.score(context.features.text)
+        scored = await variant.scorer.score(context.features.text)
         context.scored_s = time.perf_counter() - started
         context.scores = None if isinstance(scored, Reason) else scored
-        context.thresholds = self.thresholds
-        routing = RoutingInput(
-            features=context.features,
-            scores=context.scores,
-            catalog=self._catalog,
-            thresholds=self.thresholds,
-            excluded=excluded,
-            unscored=scored if isinstance(scored, Reason) else Reason.NO_TEXT,
-        )
-        return _within(policy.choose(routing), excluded, able)
+        context.thresholds = variant.thresholds
+        return scored
 
-    def _wanted(self, model: str) -> Wanted:
-        if model == AUTO:
-            return Wanted()
-        kind, _, rest = model.partition(":")
-        if kind == AUTO and rest:
-            return Wanted(policy=rest)
-        kind, _, rest = model.partition("/")
-        if kind == AUTO and rest in self._catalog.by_domain:
-            return Wanted(domain=rest)
-        expert = self._catalog.named(model)
-        if expert is None:
-            raise ModelNotFound(
-                f"The model `{model}` does not exist. Use `{AUTO}` or a name that /v1/models lists.",
-                param="model",
-            )
-        return Wanted(expert=expert)
-
-    def _policy(self, asked: str | None, header: str | None) -> tuple[str, Policy]:
-        name = asked or header or self._policy_name
+    def _policy(self, asked: str | None, header: str | None, context: RequestContext) -> tuple[str, Policy]:
+        grant = context.grant
+        name = asked or header or grant.policy or self._settings.policy.name
         policy = self._policies.get(name)
         if policy is None:
             raise InvalidRequest(
@@ -176,61 +146,88 @@ class Pipeline:
                 param="model" if asked else None,
                 code="unknown_policy",
             )
+        if (asked or header) and grant.policies is not None and name not in grant.policies:
+            raise Forbidden(f"This key may not ask for the policy `{name}`.", code="policy_forbidden")
         return name, policy
 
-    def _excluded(self, endpoint: Endpoint, needs: frozenset[Capability]) -> dict[str, Reason]:
-        """Return the experts that cannot take the request; what they lack weighs more than being down."""
-        excluded = {}
-        for expert in self._catalog.experts.values():
-            if not _able(expert, endpoint, needs):
-                excluded[expert.name] = Reason.CAPABILITY
-            elif not self._fleet.usable(expert):
-                excluded[expert.name] = Reason.UNHEALTHY
-        return excluded
+    def _variant(self, context: RequestContext) -> Variant:
+        canary = self._settings.canary
+        if self._canary is None or canary is None or context.draw >= canary.share:
+            return self._live
+        return self._canary
 
-    def _requested(self, domain: str, excluded: dict[str, Reason], able: list[Expert]) -> Decision:
-        expert, generalist = self._catalog.by_domain[domain], self._catalog.generalist
-        fallbacks = () if expert is generalist else (generalist,)
-        chosen, reason = (expert, Reason.REQUESTED_DOMAIN)
-        if expert.name in excluded:
-            chosen, reason, fallbacks = generalist, excluded[expert.name], ()
-        return _within(Decision(chosen, reason, fallbacks, domain), excluded, able)
+    def _routing(
+        self,
+        request: ApiRequest,
+        context: RequestContext,
+        controls: Controls,
+        variant: Variant,
+        scored: DomainScores | Reason,
+    ) -> RoutingInput:
+        """Put together what a policy may know.
 
-
-def _within(decision: Decision, excluded: dict[str, Reason], able: list[Expert]) -> Decision:
-    """Keep a decision inside what is possible: fallbacks that can answer, and another expert where it cannot.
-
-    An expert that is merely down stays: trying it is better than refusing.
-    """
-    fallbacks = tuple(e for e in decision.fallbacks if excluded.get(e.name) is not Reason.CAPABILITY)
-    expert, reason = decision.expert, decision.reason
-    if excluded.get(expert.name) is Reason.CAPABILITY:
-        expert = next((e for e in able if e.name not in excluded), able[0])
-        fallbacks, reason = tuple(e for e in fallbacks if e is not expert), Reason.CAPABILITY
-    return Decision(expert, reason, fallbacks, decision.domain, decision.confidence)
-
-
-def _able(expert: Expert, endpoint: Endpoint, needs: frozenset[Capability]) -> bool:
-    return endpoint in expert.serves and needs <= expert.capabilities
-
-
-def _check_able(expert: Expert, endpoint: Endpoint, needs: frozenset[Capability]) -> None:
-    if endpoint not in expert.serves:
-        raise InvalidRequest(f"`{expert.name}` does not serve {endpoint.path}.", param="model")
-    missing = needs - expert.capabilities
-    if missing:
-        raise InvalidRequest(
-            f"`{expert.name}` cannot take requests with {', '.join(sorted(missing))}.",
-            param=_param_of(missing),
+        Raises:
+            RequestError: nobody can take the request.
+        """
+        features = context.features or features_of(request)
+        scores = None if isinstance(scored, Reason) else scored
+        everybody = variant.estimator.estimate(
+            scores, features.token_estimate, request.max_tokens, request.answers, stream=request.stream
+        )
+        language = detect(features.text) if self._languages_matter else None
+        demand = self._demand(request, features.token_estimate, language, context, controls)
+        context.cost_limit = _least(demand.price_cap, demand.budget_left)
+        candidates, excluded = eligible(everybody, demand, context.grant, self._fleet)
+        if not candidates:
+            raise refusals.nobody(excluded, demand, self._budgets.resets_in_s())
+        return RoutingInput(
+            features=features,
+            scores=scores,
+            catalog=self._catalog,
+            thresholds=variant.thresholds,
+            candidates=candidates,
+            reference=variant.estimator.reference(everybody),
+            excluded=excluded,
+            unscored=scored if isinstance(scored, Reason) else Reason.NO_TEXT,
+            draw=context.draw,
         )
 
+    def _demand(
+        self, request: ApiRequest, tokens: int, language: str | None, context: RequestContext, controls: Controls
+    ) -> Demand:
+        policy, grant = self._settings.policy, context.grant
+        return Demand(
+            endpoint=request.endpoint,
+            needs=needs_of(request),
+            tokens=tokens + (request.max_tokens or 0),
+            language=language,
+            price_cap=_least(policy.price_cap, grant.price_cap, controls.price_cap),
+            budget_left=self._budgets.left(grant),
+            latency_s=_least(policy.latency_s, controls.latency_s),
+        )
 
-def _nobody_can(endpoint: Endpoint, needs: frozenset[Capability]) -> str:
-    what = f" with {', '.join(sorted(needs))}" if needs else ""
-    return f"No expert takes {endpoint.value} requests{what}."
+    def _check_named(self, expert: Expert, request: ApiRequest, context: RequestContext, controls: Controls) -> None:
+        """Refuse what is certain; everything else is the named upstream's to answer."""
+        demand = self._demand(request, 0, None, context, controls)
+        candidate = Candidate(expert)
+        if demand.price_cap is not None or demand.budget_left is not None:
+            tokens = features_of(request).token_estimate
+            everybody = self._live.estimator.estimate(
+                None, tokens, request.max_tokens, request.answers, stream=request.stream
+            )
+            candidate = next(found for found in everybody if found.expert is expert)
+        reason = exclusion(candidate, demand, context.grant, self._fleet)
+        if reason in REFUSING:
+            raise refusals.named(expert, reason, demand, self._budgets.resets_in_s())
+
+    def _embedding_expert(self, routing: RoutingInput) -> Expert:
+        """Return the first expert that embeds, up or down.
+
+        Vectors of different models do not compare, so neither the text nor a failure may change the model.
+        """
+        refused = {name for name, reason in routing.excluded.items() if reason in REFUSING}
+        return next(expert for name, expert in self._catalog.experts.items() if name not in refused)
 
 
-def _param_of(needs: frozenset[Capability]) -> str:
-    if needs & {"vision", "audio", "files"}:
-        return "messages"
-    return "tools" if "tools" in needs else "model"
+def _least(*limits: float | None) -> float | None:
+    return min((limit for limit in limits if limit is not None), default=None)

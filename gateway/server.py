@@ -14,10 +14,12 @@ from fastapi import FastAPI
 
 from gateway import logs
 from gateway.app import create_app
-from gateway.pipeline import UnknownDomain
+from gateway.grants import SameKey
 from gateway.protocol import GuardedProtocol
 from gateway.settings import MissingSecret, Settings
-from router import ArtifactError, load_scorer
+from gateway.stores.sqlite import StoreError
+from gateway.thresholds import UnknownDomain
+from router import RouterError, load_scorer
 
 log = structlog.get_logger(__name__)
 
@@ -38,15 +40,16 @@ def run(settings: Settings, *, on_listening: Callable[[str], None] | None = None
         on_listening: called with the base address once the gateway is about to listen.
 
     Raises:
-        CannotServe: no key on a public address, a missing secret, a bad artifact, a threshold for a domain it does not
-            have, or a taken port.
+        CannotServe: no key on a public address, a missing secret or one given twice, a bad artifact or quality table,
+            a threshold for a domain the classifier does not have, a file for feedback that cannot be used, or a taken
+            port.
     """
     _refuse_open_door(settings)
     logs.configure(settings.server.log_level)
     try:
         scorer = load_scorer(settings.router.artifact, threads=settings.router.threads)
         app = create_app(settings, scorer=scorer)
-    except (ArtifactError, MissingSecret, UnknownDomain) as error:
+    except (RouterError, MissingSecret, SameKey, UnknownDomain, StoreError) as error:
         raise CannotServe(str(error)) from error
     listening = listen(settings.server.host, settings.server.port)
     host, port = listening.getsockname()[:2]
@@ -82,7 +85,7 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 
 def _refuse_open_door(settings: Settings) -> None:
     server = settings.server
-    if server.api_keys_env is None and not server.open and not _is_loopback(server.host):
+    if server.api_keys_env is None and not settings.keys and not server.open and not _is_loopback(server.host):
         raise CannotServe(
             f"refusing to listen on {server.host} without keys: set server.api_keys_env, or server.open: true "
             "to let everybody in"

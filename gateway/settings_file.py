@@ -6,7 +6,7 @@ import difflib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -65,7 +65,7 @@ def load(path: Path) -> Settings:
         text = path.read_bytes()
     except OSError as error:
         raise ConfigError(str(path), [Problem(0, "", error.strerror or "cannot be read")]) from error
-    return parse(text, str(path))
+    return parse(text, str(path)).anchored(path.parent)
 
 
 def parse(text: bytes | str, source: str = "experts.yaml") -> Settings:
@@ -160,31 +160,26 @@ def _line(root: yaml.Node | None, path: list[str | int]) -> int:
 
 
 def _suggestion(path: list[str | int]) -> str:
-    model: Any = Settings
+    model: type[BaseModel] | None = Settings
+    inside_mapping = False
     for part in path[:-1]:
-        model = _field_model(model, str(part))
-    if model is None:
+        if inside_mapping:
+            inside_mapping = False  # the part is a name of the user's own, its model stands already
+        elif model is not None:
+            model, inside_mapping = _field_model(model, str(part))
+    if model is None or inside_mapping:
         return ""
     close = difflib.get_close_matches(str(path[-1]), list(model.model_fields), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _field_model(model: Any, name: str) -> type[BaseModel] | None:
-    """Return the settings model that a key holds; a name inside a mapping holds the mapping's value model."""
-    if model is None:
-        return None
-    if model is Settings and name in ("experts",):
-        return _Mapping
-    if model is _Mapping:
-        return next(arg for arg in get_args(Settings.model_fields["experts"].annotation) if isinstance(arg, type))
+def _field_model(model: type[BaseModel], name: str) -> tuple[type[BaseModel] | None, bool]:
+    """Return the settings model that a key holds, and whether it holds a mapping of names to such models."""
     field = model.model_fields.get(name)
     annotation = field.annotation if field else None
-    options = [arg for arg in (annotation, *get_args(annotation)) if isinstance(arg, type)]
-    return next((arg for arg in options if issubclass(arg, BaseModel)), None)
-
-
-class _Mapping(BaseModel):
-    """Stands for `experts` while looking for a misspelt key."""
+    arguments = (annotation, *get_args(annotation))
+    found = next((arg for arg in arguments if isinstance(arg, type) and issubclass(arg, BaseModel)), None)
+    return found, get_origin(annotation) is dict
 
 
 def dump(settings: Settings) -> str:

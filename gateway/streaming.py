@@ -14,12 +14,11 @@ from typing import Any
 
 import orjson
 
-from gateway.context import Usage
+from gateway.answers import Usage
 from gateway.errors import PointsmanError, UpstreamBadResponse, UpstreamBroke
+from gateway.sse import EVENT_END, last_event_end, payload_of
 from gateway.types import Endpoint
 
-# An event ends at an empty line; lines may end in LF, CRLF or CR (WHATWG HTML, "server-sent events").
-_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
 _DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 # Inside JSON strings quotes are escaped, so these bytes can only be keys: events without them need no parsing.
 _INTERESTING = (b'"usage"', b'"error"', b'"finish_reason":"')
@@ -65,7 +64,7 @@ class StreamRelay:
             UpstreamBadResponse: an event is longer than the limit.
         """
         seen = self._unfinished + chunk if self._unfinished else chunk
-        end = len(seen) if seen.endswith(b"\n\n") else _last_event_end(seen)
+        end = len(seen) if seen.endswith(b"\n\n") else last_event_end(seen)
         events, self._unfinished = seen[:end], seen[end:]
         if len(self._unfinished) > self._event_limit_bytes:
             raise UpstreamBadResponse("The expert's stream has an event longer than the gateway takes.")
@@ -83,9 +82,9 @@ class StreamRelay:
     def _released(self, events: bytes) -> Iterator[bytes]:
         """Yield the events that go out, up to and with an error."""
         start = 0
-        for match in _EVENT_END.finditer(events):
+        for match in EVENT_END.finditer(events):
             event, start = events[start : match.end()], match.end()
-            payload = _json_of(event)
+            payload = payload_of(event)
             if self._hide_usage and payload is not None and _is_usage_only(payload):
                 note_usage(self.usage, payload["usage"])
                 yield _with_fingerprint(self.held(), payload.get("system_fingerprint"))
@@ -157,22 +156,3 @@ def _with_fingerprint(event: bytes, fingerprint: Any) -> bytes:
     if not isinstance(fingerprint, str) or not written.endswith(b"}") or b'"system_fingerprint"' in written:
         return event
     return written[:-1] + b',"system_fingerprint":' + orjson.dumps(fingerprint) + b"}" + event[len(written) :]
-
-
-def _last_event_end(seen: bytes) -> int:
-    """Return where the last complete event ends, 0 when there is none."""
-    if b"\r" not in seen:
-        return seen.rfind(b"\n\n") + 2 if b"\n\n" in seen else 0
-    end = 0
-    for match in _EVENT_END.finditer(seen):
-        end = match.end()
-    return end
-
-
-def _json_of(event: bytes) -> dict[str, Any] | None:
-    lines = [line[5:].strip() for line in event.splitlines() if line.startswith(b"data:")]
-    try:
-        payload = orjson.loads(b"\n".join(lines))
-    except orjson.JSONDecodeError:
-        return None
-    return payload if isinstance(payload, dict) else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from router import Abstention, Features, Thresholds
 
@@ -45,6 +45,18 @@ class Reason(StrEnum):
     """The client named the expert."""
     REQUESTED_DOMAIN = "requested_domain"
     """The client named the domain (`auto/math`)."""
+    EXPECTED_QUALITY = "expected_quality"
+    """The best expected quality, less the cost where the policy weighs it; the generalist may win."""
+    QUALITY_FLOOR = "quality_floor"
+    """The cheapest expert that reaches the policy's quality floor."""
+    FIXED = "fixed"
+    """The policy always takes this expert."""
+    SPLIT = "split"
+    """The policy splits traffic, and this request fell to this expert."""
+    SESSION = "session"
+    """The conversation stays with its expert: another would gain less than a switch costs."""
+    TOOL_LOCK = "tool_lock"
+    """A tool loop is open: the expert that called the tool reads the result."""
     CONFIDENT = "confident"
     """The best domain's expert, above the confidence threshold."""
     UNCOVERED_DOMAIN = "uncovered_domain"
@@ -59,6 +71,20 @@ class Reason(StrEnum):
     """The scores hang on the prompt's first words (`router.maximum_disagreement`): the generalist."""
     CAPABILITY = "capability"
     """The wanted expert lacks something the request needs, or does not serve the endpoint."""
+    FORBIDDEN = "forbidden"
+    """The caller's key may not use the wanted expert."""
+    PRICE_CAP = "price_cap"
+    """The wanted expert is expected to cost more than the request may."""
+    BUDGET = "budget"
+    """The wanted expert is expected to cost more than is left of the budget."""
+    LATENCY = "latency"
+    """The wanted expert is expected to answer later than the objective."""
+    LANGUAGE = "language"
+    """The wanted expert does not speak the prompt's language."""
+    CONTEXT_LENGTH = "context_length"
+    """Prompt and `max_tokens` do not fit the wanted expert's context."""
+    ADAPTER_MISSING = "adapter_missing"
+    """No server of the wanted expert has its model (LoRA adapter) loaded."""
     UNHEALTHY = "unhealthy"
     """No server of the wanted expert is up: the generalist."""
     NO_TEXT = "no_text"
@@ -72,6 +98,18 @@ class Reason(StrEnum):
     def of(cls, abstention: Abstention) -> Reason:
         """Return the reason of an abstention: it has the same name."""
         return cls(abstention.value)
+
+
+REFUSING: frozenset[Reason] = frozenset({Reason.CAPABILITY, Reason.FORBIDDEN, Reason.PRICE_CAP, Reason.BUDGET})
+"""Exclusions that are certain: an expert so excluded gets the request in no case."""
+
+LAST_RESORT: tuple[frozenset[Reason], ...] = (
+    frozenset({Reason.LATENCY, Reason.LANGUAGE}),
+    frozenset({Reason.CONTEXT_LENGTH}),
+    frozenset({Reason.ADAPTER_MISSING}),
+    frozenset({Reason.UNHEALTHY}),
+)
+"""Exclusions that give way when nobody else is left, the mildest first: estimates, and where trying beats refusing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +138,30 @@ class Upstream:
 
 
 @dataclass(frozen=True, slots=True)
+class Rewrite:
+    """What an expert's routed chat requests get besides the client's own words.
+
+    Attributes:
+        system: instructions before those of the client.
+        prefix: text before the last user message's.
+        suffix: text behind it.
+        digest: what records and headers call it by.
+    """
+
+    system: str
+    prefix: str
+    suffix: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Expert:
-    """A model as users see it. `authorization` is a secret: kept out of `repr`, records and logs."""
+    """A model as users see it. `authorization` is a secret: kept out of `repr`, records and logs.
+
+    Attributes:
+        languages: ISO 639-1 codes of the languages it speaks; empty means all.
+        adapter: path, as its servers see it, of the LoRA adapter that may be loaded into them; None: load nothing.
+    """
 
     name: str
     model: str
@@ -112,6 +172,9 @@ class Expert:
     timeouts: Timeouts
     price: Price | None = None
     context_length: int | None = None
+    languages: frozenset[str] = frozenset()
+    adapter: str | None = None
+    rewrite: Rewrite | None = None
     authorization: str | None = field(default=None, repr=False)
 
 
@@ -133,24 +196,96 @@ class Catalog:
 
 
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """What a caller's key allows. `name` identifies the key in records; it is not the secret.
+
+    Attributes:
+        name: "" when the gateway is open.
+        experts: names it may use; None means all.
+        policies: policies it may ask for; None means all.
+        policy: its own policy when the request names none.
+        price_cap: most that one request of it may be expected to cost.
+        daily_budget: most that it may spend in a day (UTC).
+    """
+
+    name: str = ""
+    experts: frozenset[str] | None = None
+    policies: frozenset[str] | None = None
+    policy: str | None = None
+    price_cap: float | None = None
+    daily_budget: float | None = None
+
+
+class Candidate(NamedTuple):
+    """An expert with what is expected of it for one request.
+
+    Attributes:
+        expert: who.
+        quality: expected quality 0 to 1, a lower confidence bound; None without a quality table or scores.
+        cost: expected money, in the catalog's currency; None without prices.
+        latency_s: expected seconds to the answer, or to the first token of a stream; None while nothing was seen.
+    """
+
+    expert: Expert
+    quality: float | None = None
+    cost: float | None = None
+    latency_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RoutingInput:
     """All a policy may know about one request.
 
     Attributes:
         features: what was read from the prompt.
         scores: calibrated domain probabilities, None when there are none.
-        unscored: why `scores` is None.
         catalog: the experts.
-        excluded: experts that cannot take this request, and why; the generalist may be among them.
         thresholds: when to abstain; for `abstain`, which nothing else compares scores with.
+        candidates: the experts that may be chosen, at least one, in the catalog's order (the generalist first).
+        reference: the generalist with what is expected of it, whether it is a candidate or not.
+        excluded: experts that are not candidates, and why.
+        unscored: why `scores` is None.
+        draw: 0 to 1, the same for all requests of a session (else of a key), for policies that split traffic.
     """
 
     features: Features
     scores: DomainScores | None
     catalog: Catalog
     thresholds: Thresholds
+    candidates: tuple[Candidate, ...]
+    reference: Candidate
     excluded: Mapping[str, Reason] = field(default_factory=dict)
     unscored: Reason = Reason.NO_TEXT
+    draw: float = 0.0
+
+    def candidate(self, expert: Expert) -> Candidate | None:
+        """Return the expert with its expectations when it may be chosen."""
+        for candidate in self.candidates:
+            if candidate.expert is expert:
+                return candidate
+        return None
+
+    def take(self, expert: Expert, reason: Reason, fallbacks: tuple[Expert, ...] = ()) -> Decision:
+        """Decide for an expert if it may be chosen, else for the generalist with why it may not.
+
+        Args:
+            expert: who is wanted.
+            reason: why.
+            fallbacks: who is next; the generalist is added as the last where it can take the request at all.
+        """
+        if self.candidate(expert) is None:
+            reason = self.excluded.get(expert.name, Reason.UNHEALTHY)
+            expert, fallbacks = self._default(), ()
+        generalist = self.catalog.generalist
+        chain = [e for e in fallbacks if e is not expert and e is not generalist]
+        if expert is not generalist and self.excluded.get(generalist.name) not in REFUSING:
+            chain.append(generalist)
+        domain, confidence = (None, None) if self.scores is None else self.scores.top()
+        return Decision(expert, reason, tuple(chain), domain, confidence)
+
+    def _default(self) -> Expert:
+        generalist = self.catalog.generalist
+        return generalist if self.candidate(generalist) is not None else self.candidates[0].expert
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING
 from router.abstention import Abstention, Thresholds, abstain
 from router.artifact import load_scorer
 from router.domain_info import AddedDomain, DomainError, DomainInfo
-from router.errors import ArtifactError, DataError, MissingExtraError, RouterError, ScorerError
+from router.errors import ArtifactError, DataError, MissingExtraError, QualityError, RouterError, ScorerError
 from router.explanation import Explanation
 from router.features import Features, extract, extract_text
+from router.outcomes import OutcomeTable, read_outcomes
+from router.outcomes import from_scores as outcomes_from_scores
+from router.outcomes import join as join_outcomes
+from router.quality import QualityTable, Winner, fit_quality, winners
 from router.recipe import Recipe
+from router.replay import Family, Noisy, Recorded, Replay, Terms
 from router.scores import DomainScores, ScoreBatch, Scorer
+from router.text import strip_harness
 
 if TYPE_CHECKING:
     from router.data import Building
@@ -30,26 +36,42 @@ __all__ = [
     "DomainInfo",
     "DomainScores",
     "Explanation",
+    "Family",
     "Features",
     "MissingExtraError",
+    "Noisy",
+    "OutcomeTable",
+    "QualityError",
+    "QualityTable",
     "Recipe",
+    "Recorded",
+    "Replay",
     "RouterError",
     "ScoreBatch",
     "Scorer",
     "ScorerError",
+    "Terms",
     "Thresholds",
+    "Winner",
     "abstain",
     "add_domain",
     "build_data",
+    "compare_choices",
     "evaluate",
     "explain",
     "extract",
     "extract_text",
+    "fit_quality",
+    "join_outcomes",
     "leave_one_source_out",
     "list_domains",
     "load_scorer",
+    "outcomes_from_scores",
+    "read_outcomes",
     "remove_domain",
+    "strip_harness",
     "train",
+    "winners",
 ]
 
 
@@ -164,3 +186,10 @@ def leave_one_source_out(
     from router.training.left_out import leave_one_source_out as run
 
     return run(folders, artifact=artifact, progress=progress)
+
+
+def compare_choices(recorded: Recorded, families: Sequence[Family], terms: Terms) -> Replay:
+    """Compare ways to choose an expert on recorded outcomes; see `router.replay.compare.compare`."""
+    from router.replay.compare import compare as run
+
+    return run(recorded, families, terms)

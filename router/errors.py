@@ -26,6 +26,10 @@ class DataError(RouterError):
     """Labelled data cannot be read or is not enough to train on; the message names file and line."""
 
 
+class QualityError(RouterError):
+    """A quality table cannot be read, fitted or used; the message says what is wrong and where."""
+
+
 class MissingExtraError(RouterError):
     """Training was asked for without the training libraries."""
 

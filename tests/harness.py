@@ -17,7 +17,7 @@ from gateway import server
 from gateway.app import create_app
 from gateway.context import RequestContext, RouteRecord, record_of
 from gateway.metrics import Metrics
-from gateway.recorder import Recorder
+from gateway.recorder import Observer, Recorder
 from gateway.settings import Settings
 from router import ScoreBatch, Scorer, Thresholds
 
@@ -101,8 +101,8 @@ class FaultyScorer(KeywordScorer):
 class CapturingRecorder(Recorder):
     """Keeps the records too."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        super().__init__(metrics, log_requests=False)
+    def __init__(self, metrics: Metrics, observers: Sequence[Observer]) -> None:
+        super().__init__(metrics, log_requests=False, observers=observers)
         self.records: list[RouteRecord] = []
         self._arrived = asyncio.Event()
 
@@ -146,7 +146,7 @@ async def run_gateway(settings: Settings, scorer: Scorer | None = None) -> Async
     """Run the application as `pointsman serve` does, on a free port."""
     app = create_app(settings, scorer=scorer or KeywordScorer())
     gateway = app.state.gateway
-    recorder = gateway.recorder = CapturingRecorder(gateway.metrics)
+    recorder = gateway.recorder = CapturingRecorder(gateway.metrics, gateway.recorder.observers)
     listening = server.listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     config = server.uvicorn_config(app, settings)

@@ -14,13 +14,33 @@ HTTP = {"aiohttp", "httpx", "httpx2", "fastapi", "starlette", "uvicorn", "reques
 
 # Each layer may import those before it; modules of one line may import each other.
 LAYERS = [
-    {"errors", "types", "media"},
-    {"policies", "settings"},
-    {"settings_file", "catalog", "openai", "context"},
-    {"logs"},
-    {"metrics", "upstream", "cutoff", "streaming", "scoring"},
-    {"health", "recorder"},
+    {"errors", "types", "media", "language", "answers", "sse"},
+    {"rewriting"},
+    {"policies", "strategies", "settings"},
+    {
+        "settings_file",
+        "catalog",
+        "openai",
+        "context",
+        "grants",
+        "controls",
+        "thresholds",
+        "wanted",
+        "conversation",
+        "messages",
+        "readings",
+        "sessions",
+        "stay",
+    },
+    {"logs", "budgets", "pace"},
+    {"metrics", "upstream", "cutoff", "streaming", "scoring", "estimates", "rate", "recent", "stores"},
+    {"adapters"},
+    {"health", "recorder", "variants", "feedback"},
+    {"eligibility", "replay"},
+    {"refusals"},
     {"dispatch", "pipeline", "explain"},
+    {"calling"},
+    {"answering"},
     {"state", "dry_run"},
     {"guard"},
     {"protocol"},
@@ -28,16 +48,16 @@ LAYERS = [
     {"app"},
     {"server"},
     {"demo"},
-    {"cli_data", "cli_domains", "cli_evaluate", "cli_training", "cli"},
+    {"cli_data", "cli_domains", "cli_evaluate", "cli_feedback", "cli_quality", "cli_replay", "cli_training", "cli"},
 ]
 HEAVY = ("torch", "onnxruntime", "tokenizers", "sentencepiece", "sklearn", "scipy", "transformers")
 OWNERS = {
     "aiohttp": {"gateway/upstream.py"},
     "prometheus_client": {"gateway/metrics.py"},
     "yaml": {"gateway/settings_file.py"},
-    "concurrent": {"gateway/scoring.py"},
+    "concurrent": {"gateway/scoring.py", "gateway/stores/feedback.py"},
     "threading": set[str](),
-    "sqlite3": set[str](),
+    "sqlite3": {f"gateway/stores/{name}.py" for name in ("sqlite", "feedback", "feedback_table")},
     "uvicorn": {"gateway/server.py", "gateway/protocol.py"},
 }
 
@@ -91,6 +111,13 @@ def test_gateway_imports_only_earlier_layers(path: Path) -> None:
 def test_policies_import_types_only(path: Path) -> None:
     ours = {name for name in imports_of(path) if name.startswith(("gateway", "router"))}
     assert all(name.startswith(("gateway.types", "gateway.policies")) for name in ours)
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parent.name == "strategies"], ids=name_of)
+def test_strategies_know_bodies_and_no_servers(path: Path) -> None:
+    known = ("types", "errors", "answers", "sse", "rewriting", "strategies")
+    ours = {name for name in imports_of(path) if name.startswith(("gateway", "router"))}
+    assert all(name.startswith(tuple(f"gateway.{module}" for module in known)) for name in ours)
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if "sim" in p.parts], ids=name_of)

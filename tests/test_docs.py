@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from gateway import errors, policies
+from gateway import errors, policies, strategies
 from gateway.context import RouteRecord
 from gateway.metrics import Metrics
 from gateway.settings import DENIED_FIELDS, GeneralistSettings, Settings
@@ -32,7 +32,8 @@ def setting_rows(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
         if nested is None:
             rows[f"{prefix}{name}"] = field.description or ""
         else:
-            rows |= setting_rows(nested, f"{prefix}{name}." if name != "experts" else "experts.NAME.")
+            named = ".NAME" if name in ("experts", "keys", "domains") else ""
+            rows |= setting_rows(nested, f"{prefix}{name}{named}.")
     return rows
 
 
@@ -62,6 +63,25 @@ def test_reference_has_every_denied_field(name: str) -> None:
 @pytest.mark.parametrize("name", policies.names())
 def test_reference_has_every_policy(name: str) -> None:
     assert f"| `{name}` |" in REFERENCE
+
+
+@pytest.mark.parametrize("name", strategies.names())
+def test_reference_has_every_strategy_with_its_options_and_defaults(name: str) -> None:
+    section = REFERENCE.partition("\n### Strategies\n")[2].partition("\n## ")[0]
+    assert f"| `{name}` |" in section
+    for option, field in strategies.strategy_class(name).model_fields.items():
+        row = next((line for line in section.splitlines() if line.startswith(f"| `{name}.{option}` |")), "")
+        assert (field.description or "") in row, f"{name}.{option} is missing or says something else"
+        assert option == "template" or row.split(" | ")[1].strip("`") == shown(field.default), row
+
+
+def shown(default: object) -> str:
+    return {"()": "[]", "True": "true"}.get(str(default), str(default))
+
+
+@pytest.mark.parametrize("why", list(strategies.Skip))
+def test_reference_has_every_reason_to_skip_a_strategy(why: strategies.Skip) -> None:
+    assert f"| `skipped:{why}` |" in REFERENCE
 
 
 def test_reference_has_every_error_code() -> None:

@@ -44,6 +44,8 @@ ENVIRONMENT = {
     "TORCHDYNAMO_DISABLE": "1",
     "OMP_NUM_THREADS": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    # For tests of loading adapters at run time; the servers listen on loopback only.
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
 }
 STRUCTURED_OUTPUT = {"backend": "xgrammar", "disable_any_whitespace": True}
 CHAT_FLAGS = (

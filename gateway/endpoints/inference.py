@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 
+from gateway.answers import Opened, Stream
 from gateway.context import RequestContext
+from gateway.controls import read_controls
 from gateway.cutoff import Cutoff
-from gateway.dispatch import Opened
 from gateway.endpoints.body import read_body, read_headers
 from gateway.errors import (
     BodyTimeout,
@@ -29,7 +30,6 @@ from gateway.openai import ApiRequest, parse
 from gateway.state import Gateway, Generation
 from gateway.streaming import StreamRelay, error_event
 from gateway.types import Endpoint
-from gateway.upstream import UpstreamResponse
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -50,7 +50,7 @@ class InferenceEndpoint:
         """Answer one request and record it, whatever happens."""
         # One generation for the whole request: a reload does not change it under way.
         generation = self._gateway.current
-        context = RequestContext(scope["request_id"], self._endpoint, generation.catalog)
+        context = RequestContext(scope["request_id"], self._endpoint, generation.catalog, grant=scope["grant"])
         cutoff = Cutoff(generation.settings.timeouts.total_s)
         exchange = _Exchange(generation, context, cutoff, send)
         try:
@@ -98,9 +98,9 @@ class _Exchange:
         context.request_model, context.stream = request.model, request.stream
         self._cutoff.watch(receive)
         with self._cutoff.phase(settings.timeouts.total_s, _too_long):
-            policy = headers.get(b"x-pointsman-policy", b"").decode("latin-1")
-            await generation.pipeline.decide(request, context, policy or None)
-        opened = await generation.dispatcher.open(request, context, self._cutoff)
+            controls = read_controls(headers)
+            await generation.pipeline.decide(request, context, controls)
+        opened = await generation.answering.open(request, context, self._cutoff, controls.strategy)
         try:
             if opened.stream is None:
                 await self._send_plain(opened)
@@ -132,7 +132,7 @@ class _Exchange:
         relay = StreamRelay(
             context.endpoint, hide_usage=request.hides_usage, event_limit_bytes=settings.limits.event_bytes
         )
-        context.status, context.usage = 200, relay.usage
+        context.status, context.usage = 200, opened.usage or relay.usage
         idle_s = context.catalog.experts[context.chosen or ""].timeouts.idle_s
         write_s = settings.timeouts.client_write_s
         try:
@@ -149,9 +149,7 @@ class _Exchange:
         self._cutoff.unwatch()
         await self._body(b"", more=False)
 
-    async def _pump(
-        self, opened: Opened, stream: UpstreamResponse, relay: StreamRelay, idle_s: float, write_s: float
-    ) -> None:
+    async def _pump(self, opened: Opened, stream: Stream, relay: StreamRelay, idle_s: float, write_s: float) -> None:
         """Move bytes from the upstream to the client; a slow reader slows the upstream down, nothing piles up."""
         chunk = opened.first
         while chunk and relay.failure is None:
@@ -232,6 +230,12 @@ class _Exchange:
             (b"x-pointsman-fallbacks", str(context.fallbacks).encode()),
             (b"x-pointsman-overhead-ms", b"%.2f" % (context.overhead_s() * 1000)),
         ]
+        if context.strategy is not None:
+            used = context.strategy
+            told = f"{used.name}; outcome={used.outcome}; calls={used.calls}"
+            headers.append((b"x-pointsman-strategy", told.encode()))
+        if context.rewrite is not None:
+            headers.append((b"x-pointsman-rewrite", context.rewrite.encode()))
         return headers
 
 

@@ -8,9 +8,9 @@ from fastapi import APIRouter
 
 from gateway.endpoints.dependencies import CurrentGateway
 from gateway.errors import ModelNotFound
-from gateway.pipeline import AUTO
 from gateway.state import Generation
 from gateway.types import Expert
+from gateway.wanted import AUTO
 
 api = APIRouter(tags=["models"])
 

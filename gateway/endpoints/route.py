@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from gateway.context import RequestContext
+from gateway.controls import read_controls
 from gateway.endpoints.body import read_body, read_headers
 from gateway.endpoints.dependencies import CurrentGateway
 from gateway.errors import BodyTimeout
@@ -42,8 +43,9 @@ async def route(request: Request, gateway: CurrentGateway) -> dict[str, Any]:
             raw = await read_body(headers, request.receive, settings.limits.body_bytes)
     except TimeoutError as error:
         raise BodyTimeout("The request body did not arrive in time.") from error
-    context = RequestContext(request.scope["request_id"], Endpoint.CHAT, generation.catalog)
+    scope = request.scope
+    context = RequestContext(scope["request_id"], Endpoint.CHAT, generation.catalog, grant=scope["grant"])
     context.received = time.perf_counter()
     asked = parse(Endpoint.CHAT, raw, settings.limits, settings.pass_through)
-    await generation.pipeline.decide(asked, context, request.headers.get("x-pointsman-policy"))
-    return explain(context)
+    await generation.pipeline.decide(asked, context, read_controls(headers))
+    return explain(context, generation.pipeline.alternatives(context))

@@ -1,4 +1,7 @@
-"""Policies: one file each, a pure function from `RoutingInput` to `Decision`. No I/O, no clock, no state."""
+"""Policies: one file each, a pure function from `RoutingInput` to `Decision`. No I/O, no clock, no state.
+
+Files whose names begin with an underscore are no policies but what several of them share.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Protocol, cast
 
 from pydantic import BaseModel, ConfigDict
 
-from gateway.types import Decision, RoutingInput
+from gateway.types import Candidate, Decision, RoutingInput
 
 
 class Options(BaseModel):
@@ -17,12 +20,28 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    def named_experts(self) -> tuple[str, ...]:
+        """Return the experts that the options name; a configuration without them is refused."""
+        return ()
+
 
 class Policy(Protocol):
     """What the pipeline asks of a policy."""
 
     def choose(self, routing: RoutingInput) -> Decision:
-        """Decide for one request. Must not raise and must not wait."""
+        """Decide for one request among `routing.candidates`. Must not raise and must not wait."""
+        ...
+
+    def utility(self, routing: RoutingInput, candidate: Candidate) -> float:
+        """Return how good a candidate is for this request in the policy's own unit, 0 to about 1.
+
+        What is chosen anew has the greatest utility, or is the generalist by abstention; a session's expert gives way
+        only to a gain in utility.
+        """
+        ...
+
+    def named_experts(self) -> tuple[str, ...]:
+        """Return the experts that the options name."""
         ...
 
 
@@ -32,7 +51,8 @@ class UnknownPolicy(ValueError):
 
 def names() -> tuple[str, ...]:
     """Return the names of all policies, sorted: one file in this package is one policy."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+    files = (module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(sorted(name for name in files if not name.startswith("_")))
 
 
 def policy_class(name: str) -> type[Options]:

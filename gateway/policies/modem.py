@@ -7,7 +7,7 @@ domain). At a threshold itself the expert is taken.
 from __future__ import annotations
 
 from gateway.policies import Options
-from gateway.types import Decision, DomainScores, Expert, Reason, RoutingInput, abstain
+from gateway.types import Candidate, Decision, Reason, RoutingInput, abstain
 
 
 class Policy(Options):
@@ -15,22 +15,21 @@ class Policy(Options):
 
     def choose(self, routing: RoutingInput) -> Decision:
         """Decide as the module says."""
-        if routing.scores is None:
-            return Decision(routing.catalog.generalist, routing.unscored)
-        domain, confidence = routing.scores.top()
-        expert, reason = self._expert(routing, routing.scores, domain)
-        generalist = routing.catalog.generalist
-        fallbacks = () if expert is generalist else (generalist,)
-        return Decision(expert, reason, fallbacks, domain, confidence)
-
-    def _expert(self, routing: RoutingInput, scores: DomainScores, domain: str) -> tuple[Expert, Reason]:
-        generalist = routing.catalog.generalist
+        catalog, scores = routing.catalog, routing.scores
+        if scores is None:
+            return routing.take(catalog.generalist, routing.unscored)
         abstention = abstain(scores, routing.thresholds)
         if abstention is not None:
-            return generalist, Reason.of(abstention)
-        expert = routing.catalog.by_domain.get(domain)
+            return routing.take(catalog.generalist, Reason.of(abstention))
+        expert = catalog.by_domain.get(scores.top()[0])
         if expert is None:
-            return generalist, Reason.UNCOVERED_DOMAIN
-        if expert.name in routing.excluded:
-            return generalist, routing.excluded[expert.name]
-        return expert, Reason.CONFIDENT
+            return routing.take(catalog.generalist, Reason.UNCOVERED_DOMAIN)
+        return routing.take(expert, Reason.CONFIDENT)
+
+    def utility(self, routing: RoutingInput, candidate: Candidate) -> float:
+        """Return the probability of the domains that the candidate answers; those of no expert are the generalist's."""
+        if routing.scores is None:
+            return 0.0
+        generalist, owners = routing.catalog.generalist, routing.catalog.by_domain
+        shares = zip(routing.scores.labels, routing.scores.probabilities.tolist(), strict=True)
+        return float(sum(p for domain, p in shares if owners.get(domain, generalist) is candidate.expert))

@@ -12,10 +12,12 @@ from gateway.settings.experts import (
     ExpertSettings,
     GeneralistSettings,
     PriceSettings,
+    RewriteSettings,
     TimeoutOverrides,
 )
+from gateway.settings.feedback import FeedbackSettings
 from gateway.settings.root import RESERVED_NAMES, Settings
-from gateway.settings.routing import PolicySettings, RouterSettings
+from gateway.settings.routing import CanarySettings, KeySettings, PolicyChoice, PolicySettings, RouterSettings
 from gateway.settings.secrets import MissingSecret, secret
 from gateway.settings.serving import (
     DENIED_FIELDS,
@@ -25,6 +27,8 @@ from gateway.settings.serving import (
     ServerSettings,
     TimeoutSettings,
 )
+from gateway.settings.sessions import SessionSettings
+from gateway.settings.strategies import StrategyChoice, StrategySettings
 
 __all__ = [
     "DENIED_FIELDS",
@@ -32,20 +36,28 @@ __all__ = [
     "RESERVED_NAMES",
     "TEXT_ENDPOINTS",
     "BaseUrl",
+    "CanarySettings",
     "ExpertSettings",
+    "FeedbackSettings",
     "GeneralistSettings",
     "HealthSettings",
+    "KeySettings",
     "LimitSettings",
     "MissingSecret",
     "Name",
     "PassThroughSettings",
+    "PolicyChoice",
     "PolicySettings",
     "PriceSettings",
+    "RewriteSettings",
     "RouterSettings",
     "Seconds",
     "ServerSettings",
+    "SessionSettings",
     "Settings",
     "Share",
+    "StrategyChoice",
+    "StrategySettings",
     "Strict",
     "TimeoutOverrides",
     "TimeoutSettings",

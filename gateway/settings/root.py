@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from pydantic import Field, ValidationInfo, field_validator
 
+from gateway import policies
 from gateway.settings.common import Name, Strict
 from gateway.settings.experts import ExpertSettings, GeneralistSettings
-from gateway.settings.routing import PolicySettings, RouterSettings
+from gateway.settings.feedback import FeedbackSettings
+from gateway.settings.routing import CanarySettings, KeySettings, PolicyChoice, PolicySettings, RouterSettings
 from gateway.settings.serving import (
     HealthSettings,
     LimitSettings,
@@ -14,6 +19,8 @@ from gateway.settings.serving import (
     ServerSettings,
     TimeoutSettings,
 )
+from gateway.settings.sessions import SessionSettings
+from gateway.settings.strategies import StrategySettings
 from gateway.types import GENERALIST
 
 RESERVED_NAMES = frozenset({"auto"})
@@ -27,11 +34,22 @@ class Settings(Strict):
     currency: str = Field("USD", pattern=r"^[A-Z]{3}$", description="Currency of all prices (ISO 4217).")
     router: RouterSettings = Field(RouterSettings(), description="The classifier.")
     policy: PolicySettings = Field(PolicySettings(), description="The rule that decides.")
+    policies: dict[Name, dict[str, Any]] = Field(
+        {}, description="Options of other policies, by name, for requests that ask for those."
+    )
+    shadow: PolicyChoice | None = Field(
+        None, description="A second policy that decides beside the live one and is only recorded."
+    )
+    strategies: StrategySettings = Field(StrategySettings(), description="Answers made with more than one call.")
+    canary: CanarySettings | None = Field(None, description="Something new, for a part of the traffic.")
+    sessions: SessionSettings = Field(SessionSettings(), description="How conversations stay with their expert.")
+    keys: dict[Name, KeySettings] = Field({}, description="Callers' keys, by name, and what each may do.")
     server: ServerSettings = Field(ServerSettings(), description="Where the gateway listens.")
     timeouts: TimeoutSettings = Field(TimeoutSettings(), description="Limits in seconds.")
     limits: LimitSettings = Field(LimitSettings(), description="Bounds on requests and answers.")
     pass_through: PassThroughSettings = Field(PassThroughSettings(), description="Which other fields may pass.")
     health: HealthSettings = Field(HealthSettings(), description="Active checks.")
+    feedback: FeedbackSettings = Field(FeedbackSettings(), description="Callers' ratings of answers.")
 
     @field_validator("experts")
     @classmethod
@@ -52,6 +70,58 @@ class Settings(Strict):
                 owner[domain] = name
         return experts
 
+    @field_validator("policies")
+    @classmethod
+    def _options_fit(cls, chosen: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, options in chosen.items():
+            policies.load(name, options)
+        return chosen
+
+    @field_validator("policy", "policies", "shadow", "canary")
+    @classmethod
+    def _experts_exist(cls, value: Any, info: ValidationInfo) -> Any:
+        known = {GENERALIST, *info.data.get("experts", ())}
+        for policy in _policies_in(value):
+            unknown = set(policy.named_experts()) - known
+            if unknown:
+                raise ValueError(f"unknown expert {min(unknown)!r}; there are: {', '.join(sorted(known))}")
+        return value
+
+    @field_validator("strategies")
+    @classmethod
+    def _strategies_fit(cls, chosen: StrategySettings, info: ValidationInfo) -> StrategySettings:
+        known = {GENERALIST, *info.data.get("experts", ())}
+        unknown = chosen.named_experts() - known
+        if unknown:
+            raise ValueError(f"unknown expert {min(unknown)!r}; there are: {', '.join(sorted(known))}")
+        return chosen
+
+    @field_validator("keys")
+    @classmethod
+    def _keys_fit(cls, keys: dict[str, KeySettings], info: ValidationInfo) -> dict[str, KeySettings]:
+        experts, names = {GENERALIST, *info.data.get("experts", ())}, set(policies.names())
+        for name, key in keys.items():
+            unknown = set(key.experts or ()) - experts
+            unknown |= ({*(key.policies or ())} | ({key.policy} if key.policy else set())) - names
+            if unknown:
+                raise ValueError(f"{name}: no expert or policy is called {min(unknown)!r}")
+            if any(other.key_env == key.key_env for rival, other in keys.items() if rival != name):
+                raise ValueError(f"{name}: another key has the same key_env")
+        return keys
+
+    def anchored(self, folder: Path) -> Settings:
+        """Return the same settings with the paths of quality tables and stores, relative to `folder`, made absolute."""
+
+        def absolute(path: str | None) -> str | None:
+            return None if path is None else str(folder / path)
+
+        policy = self.policy.model_copy(update={"quality_table": absolute(self.policy.quality_table)})
+        canary = self.canary
+        if canary is not None:
+            canary = canary.model_copy(update={"quality_table": absolute(canary.quality_table)})
+        feedback = self.feedback.model_copy(update={"database": absolute(self.feedback.database)})
+        return self.model_copy(update={"policy": policy, "canary": canary, "feedback": feedback})
+
     def with_address(self, host: str | None, port: int | None) -> Settings:
         """Return the same settings listening elsewhere; None keeps what the file says."""
         changes = {"host": host, "port": port}
@@ -61,3 +131,11 @@ class Settings(Strict):
     def named_experts(self) -> dict[str, ExpertSettings]:
         """Return all experts by name, the generalist first."""
         return {GENERALIST: self.generalist, **self.experts}
+
+
+def _policies_in(value: Any) -> list[policies.Policy]:
+    if isinstance(value, CanarySettings):
+        value = value.policy
+    if isinstance(value, PolicyChoice):
+        return [value.load()]
+    return [policies.load(name, options) for name, options in value.items()] if isinstance(value, dict) else []

@@ -1,4 +1,4 @@
-"""What `experts.yaml` says of deciding: classifier and policy."""
+"""What `experts.yaml` says of deciding: classifier, policies, shadow, canary, keys."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gateway import policies
-from gateway.settings.common import Name, Seconds, Share, Strict
+from gateway.settings.common import VARIABLE, Name, Seconds, Share, Strict
 
 
 class RouterSettings(Strict):
@@ -35,8 +35,8 @@ class RouterSettings(Strict):
     queue_size: int = Field(256, ge=1, le=65_536, description="Prompts that may wait for the classifier.")
 
 
-class PolicySettings(BaseModel):
-    """The policy and its options; which options there are is the policy's own business."""
+class PolicyChoice(BaseModel):
+    """A policy and its options; which options there are is the policy's own business."""
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
     name: Name = Field("modem", description="Which policy decides.")
@@ -54,5 +54,53 @@ class PolicySettings(BaseModel):
 
     @property
     def options(self) -> dict[str, object]:
-        """All keys but the name."""
+        """All keys that are not settings of every policy."""
         return dict(self.model_extra or {})
+
+    def load(self) -> policies.Policy:
+        """Build the policy."""
+        return policies.load(self.name, self.options)
+
+
+class PolicySettings(PolicyChoice):
+    """The policy that decides, and what holds whichever does."""
+
+    quality_table: str | None = Field(
+        None,
+        description="CSV made by `pointsman quality fit`, relative to this file; without it declared domains decide.",
+    )
+    price_cap: float | None = Field(
+        None, ge=0, description="Most that one request may be expected to cost, in `currency`."
+    )
+    latency_s: Seconds | None = Field(
+        None, description="Latency objective: expected time to the answer, or to a stream's first token."
+    )
+    completion_tokens: float = Field(
+        300, gt=0, le=1_000_000, description="Length of an answer while nothing better is known."
+    )
+
+
+class CanarySettings(Strict):
+    """A part of the traffic that is decided by something new."""
+
+    share: Share = Field(description="Share of the conversations, 0 to 1.")
+    artifact: str | None = Field(None, description="Its classifier; left out: the live one.")
+    quality_table: str | None = Field(None, description="Its quality table; left out: the live one.")
+    policy: PolicyChoice | None = Field(None, description="Its policy; left out: the live one.")
+
+
+class KeySettings(Strict):
+    """One caller's key and what it may do."""
+
+    key_env: str = Field(pattern=VARIABLE, description="Environment variable with the key.")
+    experts: tuple[Name, ...] | None = Field(None, description="Experts it may use; left out: all.")
+    policies: tuple[Name, ...] | None = Field(None, description="Policies it may ask for; left out: all.")
+    policy: Name | None = Field(None, description="Its policy when a request names none.")
+    price_cap: float | None = Field(None, ge=0, description="Most that one of its requests may be expected to cost.")
+    daily_budget: float | None = Field(None, ge=0, description="Most that it may spend in a day (UTC).")
+
+    @model_validator(mode="after")
+    def _own_policy_allowed(self) -> Self:
+        if self.policy is not None and self.policies is not None and self.policy not in self.policies:
+            raise ValueError(f"its own policy {self.policy!r} is not among `policies`")
+        return self

@@ -54,6 +54,9 @@ class ChatBody(Body):
     parallel_tool_calls: bool | None = True
     response_format: dict[str, Any] | None = None
     structured_outputs: dict[str, Any] | None = None
+    seed: int | None = None
+    sim_answer: str | list[str] | None = None
+    sim_logprob: Annotated[float, Field(le=0)] | None = None
 
 
 class CompletionBody(Body):

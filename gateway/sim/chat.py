@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -57,7 +57,7 @@ def draft_chat(body: ChatBody, roster: Roster) -> Draft:
     if (body.top_logprobs or 0) > MAXIMUM_TOP_LOGPROBS:
         text = f"Requested sample logprobs of {body.top_logprobs}, which is greater than max allowed: 20"
         raise bad_value(text, "logprobs", body.top_logprobs)
-    answers = tuple(generate(ask, index) for index in range(choices))
+    answers = tuple(generate(_scripted(ask, body, index), index) for index in range(choices))
     return partial(_plan, body, ask, answers)
 
 
@@ -103,6 +103,12 @@ def _ask(body: ChatBody, served: Served) -> Ask:
     )
 
 
+def _scripted(ask: Ask, body: ChatBody, index: int) -> Ask:
+    """Say what `sim_answer` says: of a list each choice its own, from the seed on, as sampling would differ."""
+    texts = [body.sim_answer] if isinstance(body.sim_answer, str) else body.sim_answer
+    return replace(ask, literal=texts[((body.seed or 0) + index) % len(texts)]) if texts else ask
+
+
 def stop_strings(stop: str | list[str] | None) -> tuple[str, ...]:
     """The `stop` field as a tuple."""
     if stop is None:
@@ -125,7 +131,8 @@ class _Shown:
         """The `logprobs` of some tokens, where asked for."""
         if not self.body.logprobs:
             return None
-        return chat_logprobs(tokens, self.served.expert.logprob, self.body.top_logprobs or 0)
+        mean = self.served.expert.logprob if self.body.sim_logprob is None else self.body.sim_logprob
+        return chat_logprobs(tokens, mean, self.body.top_logprobs or 0)
 
 
 def _whole(shown: _Shown) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class SimExpert:
         maximum_running: Requests generated at once (`--max-num-seqs`); the rest waits. None: no limit.
         maximum_queued: Requests that may wait (`--max-num-queued-reqs`); more get 503. None: no limit.
         tools: False: tool requests get 400, as without `--enable-auto-tool-choice` and `--tool-call-parser`.
+        runtime_adapters: False: adapters cannot be loaded, as without `VLLM_ALLOW_RUNTIME_LORA_UPDATING=1`.
         logprob: Log-probability of every generated token, give or take 0.05.
     """
 
@@ -43,6 +44,7 @@ class SimExpert:
     maximum_running: int | None = None
     maximum_queued: int | None = None
     tools: bool = True
+    runtime_adapters: bool = True
     logprob: float = -0.2
 
 
@@ -62,6 +64,7 @@ class Roster:
         if not self.experts:
             raise ValueError("a simulated server needs at least one SimExpert")
         self.loaded: dict[str, SimExpert] = {adapter: expert for expert in self.experts for adapter in expert.adapters}
+        self.adapter_paths = {adapter: f"/adapters/{adapter}" for adapter in self.loaded}
         names = [name for expert in self.experts for name in (expert.model, *expert.aliases)]
         if len({*names, *self.loaded}) != len(names) + len(self.loaded):
             raise ValueError(f"a served name is given twice among {[*names, *self.loaded]}")
@@ -69,6 +72,7 @@ class Roster:
         self._by_name = {
             name: Served(expert, expert.model) for expert in self.experts for name in (expert.model, *expert.aliases)
         }
+        self.runtime_adapters = all(expert.runtime_adapters for expert in self.experts)
         self.services = frozenset(service for expert in self.experts for service in expert.serves)
         self.api_keys = frozenset(expert.api_key for expert in self.experts if expert.api_key is not None)
 

@@ -118,15 +118,19 @@ class Handler:
             return _finished(Reply(b'{"error":"Unauthorized"}', 401, JSON_HEADERS))
         generating = GENERATING.get(path)
         if generating is not None and generating[0] in self._server.roster.services:
-            return await self._generate(request, raw, generating[1])
+            return await self._generate(request, raw, *generating)
         reply = self._other(request, path, raw)
         fault = self._fault(request, {}, generating=False)
         return await Wire(request, Pace(0.0)).send(apply_fault(fault, reply) if fault else reply)
 
-    async def _generate(self, request: web.BaseRequest, raw: bytes, drafter: Drafter) -> web.StreamResponse:
+    async def _generate(
+        self, request: web.BaseRequest, raw: bytes, service: Service, drafter: Drafter
+    ) -> web.StreamResponse:
         if request.method != "POST":
             raise DetailError(405, "Method Not Allowed", allow="POST")
         value, draft = self._draft(request, raw, drafter)
+        if service == "chat" and self._server.lines:
+            draft = drafter({**value, "sim_answer": self._server.lines.popleft()}, self._server.roster)
         fault = self._fault(request, value, generating=True)
         plan = draft(request.headers.get("x-request-id"))
         engine = self._engines[plan.served.expert.model]

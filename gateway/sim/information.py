@@ -6,7 +6,7 @@ import secrets
 from typing import Any
 
 from gateway.sim.bodies import CountTokensBody, LoraBody, LoraName, TokenizeBody, validate
-from gateway.sim.errors import SimError
+from gateway.sim.errors import DetailError, SimError
 from gateway.sim.experts import Roster
 from gateway.sim.messages import count_message_tokens
 from gateway.sim.plans import VLLM_VERSION, find_served, now_s
@@ -35,7 +35,7 @@ def models(roster: Roster) -> Reply:
         for expert in roster.experts
         for name in (expert.model, *expert.aliases)
     ]
-    cards += [_card(name, f"/adapters/{name}", expert.model, None) for name, expert in roster.loaded.items()]
+    cards += [_card(name, roster.adapter_paths[name], expert.model, None) for name, expert in roster.loaded.items()]
     return json_reply({"object": "list", "data": cards})
 
 
@@ -99,7 +99,9 @@ def load_adapter(body: LoraBody, roster: Roster) -> Reply:
 
     Raises:
         SimError: the name is taken, or the path ends in `missing`.
+        DetailError: nothing may be loaded.
     """
+    _check_allowed(roster)
     if body.lora_name in roster.loaded and not body.load_inplace:
         remedy = "If you want to load the adapter in place, set 'load_inplace' to True."
         text = f"The lora adapter '{body.lora_name}' has already been loaded. {remedy}"
@@ -108,6 +110,7 @@ def load_adapter(body: LoraBody, roster: Roster) -> Reply:
         text = f"Loading lora {body.lora_name} failed: No adapter found for {body.lora_path}"
         raise SimError(404, text, "NotFoundError")
     roster.loaded[body.lora_name] = roster.experts[0]
+    roster.adapter_paths[body.lora_name] = body.lora_path
     return Reply(f"Success: LoRA adapter '{body.lora_name}' added successfully.".encode(), headers=TEXT_HEADERS)
 
 
@@ -116,7 +119,14 @@ def unload_adapter(body: LoraName, roster: Roster) -> Reply:
 
     Raises:
         SimError: no adapter has that name.
+        DetailError: nothing may be unloaded.
     """
+    _check_allowed(roster)
     if roster.loaded.pop(body.lora_name, None) is None:
         raise SimError(404, f"The lora adapter '{body.lora_name}' cannot be found.", "NotFoundError")
     return Reply(f"Success: LoRA adapter '{body.lora_name}' removed successfully.".encode(), headers=TEXT_HEADERS)
+
+
+def _check_allowed(roster: Roster) -> None:
+    if not roster.runtime_adapters:
+        raise DetailError(404, "Not Found")

@@ -50,6 +50,8 @@ class SimServer:
         self.fault_book = FaultBook()
         self.requests: deque[ReceivedRequest] = deque(maxlen=KEPT_REQUESTS)
         """What arrived, oldest first, without the simulator's own `/sim` calls."""
+        self.lines: deque[str] = deque()
+        """Answers that `say` set and nobody has asked for yet."""
         self._idle_timeout_s = idle_timeout_s
         self._engines = {expert.model: Engine(expert, self._tell) for expert in self.roster.experts}
         self._watchers: set[asyncio.Future[None]] = set()
@@ -102,6 +104,10 @@ class SimServer:
             model: Only requests for this model.
         """
         self.fault_book.add(FaultRule(parse_fault(text), count, path, model))
+
+    def say(self, *texts: str) -> None:
+        """Let the next chat requests be answered with these texts, one each, in the order they arrive."""
+        self.lines.extend(texts)
 
     def clear_faults(self) -> None:
         """Lift all faults set by `fault` or by admin calls; the socket stays as it is."""

@@ -101,9 +101,9 @@ def test_check_missing_secret_is_named_and_secrets_are_not_printed(tmp_path: Pat
     expert = {"model": "m", "upstreams": ["http://127.0.0.1:1"], "api_key_env": "POINTSMAN_TEST_KEY"}
     path = write_config(tmp_path, generalist=expert)
     assert "POINTSMAN_TEST_KEY is not set" in run("check", "-c", str(path)).stderr
-    done = run("check", "-c", str(path), POINTSMAN_TEST_KEY="canary-secret")
+    done = run("check", "-c", str(path), POINTSMAN_TEST_KEY="hidden-secret")
     assert done.returncode == 0
-    assert "canary" not in done.stdout + done.stderr
+    assert "hidden-secret" not in done.stdout + done.stderr
 
 
 def test_check_schema_is_json_schema() -> None:

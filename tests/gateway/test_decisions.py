@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.app import create_app
-from gateway.pipeline import UnknownDomain
+from gateway.thresholds import UnknownDomain
 from gateway.types import Reason
 from router import Abstention
 from tests.conftest import Town, settings_for

@@ -66,7 +66,10 @@ server:
         (GENERALIST + GENERALIST, "f.yaml:2: generalist: is given twice"),
         (b"\xff\xfe\x00", "f.yaml: is not UTF-8 text"),
         ("x: !!python/object/apply:os.system [ls]", "f.yaml:1: could not determine a constructor"),
-        (GENERALIST + "policy: {name: nope}", "f.yaml:2: policy.name: unknown policy 'nope'; there are: modem"),
+        (
+            GENERALIST + "policy: {name: nope}",
+            "f.yaml:2: policy.name: unknown policy 'nope'; there are: balanced, economy, fixed, modem",
+        ),
         (GENERALIST + "policy: {name: modem, foo: 1}", "f.yaml:2: policy.foo: unknown key"),
         (
             GENERALIST + "experts: {auto: {model: m, upstreams: [http://b:1]}}",
