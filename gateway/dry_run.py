@@ -71,7 +71,7 @@ async def _decide(
     body = {"model": AUTO, "messages": [{"role": "user", "content": prompt}]}
     request = ApiRequest(Endpoint.CHAT, body, AUTO, stream=False, include_usage=False)
     context = RequestContext("dry-run", Endpoint.CHAT, catalog)
-    table = load_table(settings.policy.quality_table, catalog, scorer.labels)
+    table = load_table(settings.policy.quality_table, catalog, scorer)
     async with AsyncScorer(scorer, deadline_s=OFFLINE_DEADLINE_S, batch_size=1, queue_size=1) as async_scorer:
         live = live_variant(settings, catalog, async_scorer, table, Pace())
         pipeline = Pipeline(settings, catalog, fleet, live, budgets=Budgets(), sessions=SessionTable(1, 1))

@@ -70,7 +70,7 @@ class Gateway:
         self.catalog = catalogs.build(settings)
         if scorer is not None:  # Before anything is opened: these are the caller's mistakes, not a failed start.
             thresholds_of(settings.router, scorer.labels, scorer.thresholds)
-            load_table(settings.policy.quality_table, self.catalog, scorer.labels)
+            load_table(settings.policy.quality_table, self.catalog, scorer)
         self.metrics = Metrics()
         self.pace = Pace()
         self.budgets = Budgets()
@@ -158,7 +158,7 @@ class Gateway:
         self.metrics.catalog.labels(catalog.version).set(1)
         if any(expert.languages for expert in catalog.experts.values()):
             await asyncio.to_thread(language.prepare)
-        table = load_table(settings.policy.quality_table, catalog, scorer.labels)
+        table = load_table(settings.policy.quality_table, catalog, scorer.scorer)
         live = live_variant(settings, catalog, scorer, table, self.pace)
         for domain in scorer.labels:
             self.metrics.threshold.labels(domain).set(live.thresholds.of(domain))
@@ -196,7 +196,7 @@ class Gateway:
         if canary.artifact is not None:
             scorer = await self._open_scorer(stack, None, canary.artifact)
         path = canary.quality_table or self.settings.policy.quality_table
-        table = load_table(path, self.catalog, scorer.labels)
+        table = load_table(path, self.catalog, scorer.scorer)
         return canary_variant(self.settings, self.catalog, scorer, table, self.pace)
 
 

@@ -13,7 +13,7 @@ from gateway.scoring import AsyncScorer
 from gateway.settings import PolicyChoice, Settings
 from gateway.thresholds import thresholds_of
 from gateway.types import GENERALIST, Catalog
-from router import Thresholds
+from router import Scorer, Thresholds
 
 if TYPE_CHECKING:
     from router import QualityTable
@@ -49,17 +49,17 @@ def policies_of(settings: Settings, choice: PolicyChoice) -> dict[str, Policy]:
     return {**loaded, choice.name: choice.load()}
 
 
-def load_table(path: str | None, catalog: Catalog, labels: tuple[str, ...]) -> QualityTable | None:
-    """Read a quality table for these experts and domains.
+def load_table(path: str | None, catalog: Catalog, scorer: Scorer) -> QualityTable | None:
+    """Read a quality table for these experts and this classifier.
 
     Raises:
-        router.QualityError: the file cannot be read, or names what is not there.
+        router.QualityError: the file cannot be read, names what is not there, or was made with another classifier.
     """
     if path is None:
         return None
     from router import QualityTable
 
-    return QualityTable.load(path, experts=tuple(catalog.experts), generalist=GENERALIST, labels=labels)
+    return QualityTable.load(path, experts=tuple(catalog.experts), generalist=GENERALIST, scorer=scorer)
 
 
 def live_variant(

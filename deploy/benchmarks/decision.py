@@ -26,8 +26,7 @@ from gateway.pace import Pace
 from gateway.settings import Settings
 from gateway.types import Endpoint, Grant, RoutingInput
 from gateway.upstream import UpstreamClient
-from gateway.variants import load_table
-from router import DomainScores, Features, Thresholds
+from router import DomainScores, Features, QualityTable, Thresholds
 
 LABELS = ("math", "coding", "health", "science", "law", "finance", "humanities", "writing", "general")
 SPECIALISTS = LABELS[:5]
@@ -61,7 +60,13 @@ def decider(name: str, folder: Path) -> Callable[[], object]:
     config = settings()
     catalog = catalogs.build(config)
     fleet = Fleet(catalog, UpstreamClient(), Metrics(), config.health, config.timeouts)
-    estimator = Estimator(catalog, LABELS, load_table(quality_csv(folder), catalog, LABELS), Pace(), 300)
+    estimator = Estimator(
+        catalog,
+        LABELS,
+        QualityTable.load(quality_csv(folder), experts=tuple(catalog.experts), labels=LABELS),
+        Pace(),
+        300,
+    )
     policy, grant, demand = policies.load(name, {}), Grant(), Demand(Endpoint.CHAT, tokens=700)
     probabilities = np.full(len(LABELS), 0.01, dtype=np.float32)
     probabilities[1] = 0.92

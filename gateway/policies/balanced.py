@@ -16,7 +16,7 @@ class Policy(Measured):
     """Measured quality against cost; decides as `modem` does without a quality table."""
 
     cost_weight: float = Field(
-        0.05, ge=0, le=1_000, description="Quality that is given up to save what the generalist would have cost."
+        0.08, ge=0, le=1_000, description="Quality that is given up to save what the generalist would have cost."
     )
 
     def _utility(self, routing: RoutingInput, candidate: Candidate) -> float:
