@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 
@@ -9,13 +10,14 @@ from gateway import refusals
 from gateway.budgets import Budgets
 from gateway.context import RequestContext
 from gateway.controls import Controls
-from gateway.conversation import Conversation, read_conversation
+from gateway.conversation import read_conversation
 from gateway.eligibility import Demand, eligible, exclusion
 from gateway.errors import Forbidden, InvalidRequest
 from gateway.health import Fleet
 from gateway.language import detect
 from gateway.openai import ApiRequest, features_of, needs_of
 from gateway.policies import Policy
+from gateway.readings import last_turn, surer
 from gateway.sessions import SessionStore
 from gateway.settings import Settings
 from gateway.stay import stay
@@ -81,7 +83,8 @@ class Pipeline:
     def alternatives(self, context: RequestContext) -> dict[str, Decision]:
         """Return what every policy would have decided for a routed request."""
         routing = context.routing
-        if routing is None or context.deciding is None:
+        locked = context.decision is not None and context.decision.reason is Reason.TOOL_LOCK
+        if routing is None or context.deciding is None or locked:
             return {}
         return {name: policy.choose(routing) for name, policy in self._policies.items()}
 
@@ -106,31 +109,51 @@ class Pipeline:
         context.features = features_of(request)
         conversation = read_conversation(request, context.grant.name, controls.session)
         context.conversation, context.draw = conversation, conversation.draw
+        context.session = self._sessions.recall(conversation) if self._settings.sessions.enabled else None
         variant = self._variant(context)
         if variant is not self._live and not asked and context.grant.policy is None:
             context.policy, policy = variant.policy_name, variant.policy
-        scored = await self._score(variant, context)
-        routing = self._routing(request, context, controls, variant, scored)
-        context.routing, context.deciding, context.variant = routing, policy, variant.name
-        if self._shadow is not None:
+        context.deciding, context.variant = policy, variant.name
+        if context.session is not None and conversation.tool_loop:
+            # Whoever called the tool reads its result, whatever it says: scoring would change nothing.
+            decision = self._choose(request, context, controls, variant, Reason.NO_TEXT)
+            if decision.reason is Reason.TOOL_LOCK:
+                return replace(decision, domain=context.session.domain)
+        scored = await self._score(request, context, variant)
+        return self._choose(request, context, controls, variant, scored)
+
+    def _choose(
+        self,
+        request: ApiRequest,
+        context: RequestContext,
+        controls: Controls,
+        variant: Variant,
+        scored: DomainScores | Reason,
+    ) -> Decision:
+        """Let the policy choose, and keep a conversation with its expert where nothing speaks enough for a change."""
+        policy, session, conversation = context.deciding, context.session, context.conversation
+        assert policy is not None
+        assert conversation is not None
+        routing = context.routing = self._routing(request, context, controls, variant, scored)
+        decision = policy.choose(routing)
+        if session is not None:
+            loop, settings = conversation.tool_loop, self._settings.sessions
+            decision = stay(decision, routing, policy, session, tool_loop=loop, settings=settings)
+        if self._shadow is not None and decision.reason is not Reason.TOOL_LOCK:
             context.shadow = self._shadow.choose(routing)
-        return self._stay(policy.choose(routing), conversation, context)
+        return decision
 
-    def _stay(self, decision: Decision, conversation: Conversation, context: RequestContext) -> Decision:
-        """Keep the conversation with its expert where nothing speaks enough for a change."""
-        settings, routing, policy = self._settings.sessions, context.routing, context.deciding
-        if not settings.enabled or routing is None or policy is None:
-            return decision
-        context.session = self._sessions.recall(conversation)
-        if context.session is None:
-            return decision
-        loop = conversation.tool_loop
-        return stay(decision, routing, policy, context.session, tool_loop=loop, settings=settings)
-
-    async def _score(self, variant: Variant, context: RequestContext) -> DomainScores | Reason:
+    async def _score(self, request: ApiRequest, context: RequestContext, variant: Variant) -> DomainScores | Reason:
+        """Score the routing text and, where earlier turns are part of it, the last turn alone; see `readings`."""
         assert context.features is not None
         started = time.perf_counter()
-        scored = await variant.scorer.score(context.features.text)
+        alone, score = last_turn(request, context.features), variant.scorer.score
+        if alone:
+            scored, second = await asyncio.gather(score(context.features.text), score(alone))
+            if not isinstance(scored, Reason) and not isinstance(second, Reason):
+                scored = surer(scored, second, self._catalog, variant.thresholds)
+        else:
+            scored = await score(context.features.text)
         context.scored_s = time.perf_counter() - started
         context.scores = None if isinstance(scored, Reason) else scored
         context.thresholds = variant.thresholds
