@@ -17,7 +17,10 @@ import pytest
 from gateway.settings_file import parse
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("serve", "check", "route", "sim", "demo", "train", "evaluate", "explain", "data", "domains")
+COMMANDS = (
+    *("serve", "check", "route", "sim", "demo", "train", "evaluate", "explain", "data", "domains"),
+    *("quality", "replay", "feedback"),
+)
 POINTSMAN = (sys.executable, "-m", "gateway.cli")
 
 
