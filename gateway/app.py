@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,8 +15,9 @@ from gateway import __version__, grants
 from gateway.endpoints import feedback, models, operations, route
 from gateway.endpoints.inference import InferenceEndpoint
 from gateway.errors import InvalidRequest, MethodNotAllowed, PathNotFound, PointsmanError
-from gateway.guard import Guard
+from gateway.guard import Guard, hosts_of
 from gateway.openapi import describe_data_plane, serve_documentation
+from gateway.reload import ConfigSource, Reloader
 from gateway.settings import Settings
 from gateway.state import Gateway
 from gateway.types import Endpoint
@@ -49,24 +50,23 @@ class Application(FastAPI):
             await super().__call__(scope, receive, _with_request_id(scope, send))
 
 
-def create_app(settings: Settings, *, scorer: Scorer | None = None) -> FastAPI:
+def create_app(settings: Settings, *, scorer: Scorer | None = None, source: ConfigSource | None = None) -> FastAPI:
     """Build the application.
 
     Args:
         settings: a checked configuration.
         scorer: used instead of the configured artifact.
+        source: where the settings come from; it is watched, and changes are taken over. None: the settings stay.
 
     Raises:
-        MissingSecret: an environment variable that the settings name is not set.
-        SameKey: two of the callers' keys are the same.
-        UnknownDomain: a threshold is set for a domain that `scorer` does not have.
-        StoreError: the file for feedback cannot be used.
+        generation.UNUSABLE: the settings cannot be used; see `generation.plan`.
     """
     gateway = Gateway(settings, scorer=scorer)
+    reloader = None if source is None else Reloader(gateway, source)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with gateway:
+        async with gateway, reloader or nullcontext(), app.state.shared_metrics or nullcontext():
             yield
 
     app = Application(
@@ -79,9 +79,11 @@ def create_app(settings: Settings, *, scorer: Scorer | None = None) -> FastAPI:
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
-    app.state.gateway = gateway
+    app.state.gateway, app.state.reloader, app.state.shared_metrics = gateway, reloader, None
     app.data_plane = {endpoint.path: InferenceEndpoint(endpoint, gateway) for endpoint in Endpoint}
     app.guard = Guard(app.answer, grants.build(settings), gateway.record_refusal)
+    gateway.on_change.append(lambda generation: app.guard.change_keys(generation.grants))
+    gateway.on_change.append(lambda generation: app.guard.change_hosts(hosts_of(generation.settings)))
     for module in (models, operations, route, feedback):
         app.include_router(module.api)
     _answer_errors_in_our_shape(app)

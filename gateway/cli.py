@@ -11,6 +11,8 @@ import typer
 from gateway import __version__, cli_data, cli_domains, cli_feedback, cli_quality, cli_replay, cli_training
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gateway.settings import Settings
 
 ConfigPath = Annotated[
@@ -54,15 +56,32 @@ def serve(
     config: ConfigPath = DEFAULT_CONFIG,
     host: Annotated[str | None, typer.Option(envvar="POINTSMAN_HOST", help="Address instead of server.host.")] = None,
     port: Annotated[int | None, typer.Option(envvar="POINTSMAN_PORT", help="Port instead of server.port.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(envvar="POINTSMAN_WORKERS", min=1, max=64, help="Processes instead of server.workers.")
+    ] = None,
+    worker: Annotated[str | None, typer.Option(hidden=True, help="Be a worker; its place.")] = None,
 ) -> None:
-    """Start the gateway. Ctrl-C or SIGTERM stops it after running requests have ended (server.drain_s at most)."""
-    from gateway import server
+    """Start the gateway. Ctrl-C or SIGTERM stops it after running requests have ended, a second one at once.
 
-    settings = _settings(config)
+    Changes of the configuration file are taken over while it runs, or by SIGHUP.
+    """
+    from gateway import server
+    from gateway.reload import ConfigSource
+    from gateway.workers import Place
+
+    source = ConfigSource(config, lambda settings: settings.with_address(host, port, workers))
+    settings = _loaded(source.load)
     try:
-        server.run(settings.with_address(host, port))
+        if worker is None and settings.server.workers > 1:
+            given = [f"--{name}={value}" for name, value in (("host", host), ("port", port)) if value is not None]
+            command = [sys.executable, "-m", "gateway.cli", "serve", f"--config={config}", *given]
+            code = server.run_workers(settings, settings.server.workers, lambda place: [*command, f"--worker={place}"])
+        else:
+            place = None if worker is None else Place.parse(worker)
+            code = server.run(settings, source=source, place=place)
     except server.CannotServe as error:
         _fail(str(error))
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -150,10 +169,16 @@ app.add_typer(cli_feedback.feedback_app)
 
 
 def _settings(path: Path) -> Settings:
-    from gateway.settings_file import ConfigError, load
+    from gateway.settings_file import load
+
+    return _loaded(lambda: load(path))
+
+
+def _loaded(load: Callable[[], Settings]) -> Settings:
+    from gateway.settings_file import ConfigError
 
     try:
-        return load(path)
+        return load()
     except ConfigError as error:
         _fail("\n".join(error.lines()))
 

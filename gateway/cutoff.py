@@ -36,6 +36,7 @@ class Cutoff:
         self._watch: asyncio.Task[None] | None = None
         self._watch_timer: asyncio.TimerHandle | None = None
         self._cause: PointsmanError | None = None
+        self._closed = False
 
     def allow(self, limit_s: float, error: Callable[[], PointsmanError]) -> None:
         """Give what comes next `limit_s` seconds; past that the task is stopped with `error()`.
@@ -86,6 +87,7 @@ class Cutoff:
 
     def close(self) -> None:
         """End timer and watcher. The task is safe from then on."""
+        self._closed = True
         self.unwatch()
         if self._timer is not None:
             self._timer.cancel()
@@ -107,8 +109,9 @@ class Cutoff:
         if self._cause is not None and asyncio.current_task() is self._task:
             self.reraise()
 
-    def _stop(self, error: PointsmanError) -> None:
-        if self._cause is None:
+    def stop(self, error: PointsmanError) -> None:
+        """Stop the task with this error; does nothing once it is stopped or closed."""
+        if self._cause is None and not self._closed:
             self._cause = error
             self._task.cancel()
 
@@ -121,9 +124,9 @@ class Cutoff:
         self._timer = None
         now = self._loop.time()
         if now >= self._total_at:
-            self._stop(_too_long())
+            self.stop(_too_long())
         elif now >= self._phase_at:
-            self._stop(self._phase_error())
+            self.stop(self._phase_error())
         else:
             self._set_timer(min(self._phase_at, self._total_at))
 
@@ -133,7 +136,7 @@ class Cutoff:
     async def _until_disconnect(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        self._stop(ClientLeft("The client closed its connection."))
+        self.stop(ClientLeft("The client closed its connection."))
 
 
 def _too_long() -> PointsmanError:

@@ -62,7 +62,7 @@ def run_demo(config: Path, settings: Settings) -> None:
     """
     expected = len(_servers(settings))
     with _simulation(config, expected):
-        quiet = settings.server.model_copy(update={"log_requests": False, "log_level": "warning"})
+        quiet = settings.server.model_copy(update={"log_requests": False, "log_level": "warning", "drain_grace_s": 0.0})
         server.run(
             settings.model_copy(update={"server": quiet}),
             on_listening=lambda address: typer.echo(BANNER.format(address=address)),

@@ -10,6 +10,7 @@ PointsmanError
 │   ├── RecordNotFound        404, nothing of the caller's own has this id
 │   ├── FeedbackDisabled      404
 │   ├── MethodNotAllowed      405
+│   ├── HeadTimeout           408, the request's first lines
 │   ├── BodyTimeout           408
 │   ├── BodyTooLarge          413
 │   ├── UnsupportedMediaType  415
@@ -20,12 +21,15 @@ PointsmanError
 ├── UpstreamError             an expert's server failed: the next candidate may answer
 │   ├── UpstreamUnreachable   503
 │   ├── UpstreamReset         502
+│   ├── UpstreamSaturated     503, our own queue for the expert's servers is full or was too slow
 │   ├── UpstreamModelMissing  503, the server does not have the expert's model (LoRA adapter)
 │   ├── UpstreamBadResponse   502
 │   ├── UpstreamRefused       502, its own authentication or a redirect: another replica would not help
 │   ├── UpstreamBroke         502, an error object inside a 200 stream
 │   └── UpstreamTimeout       504
+├── TooManyConnections        503
 ├── ClientStalled             the client stopped reading its stream
+├── Overloaded                503, the gateway itself takes no more
 ├── FeedbackBusy              503
 ├── FeedbackUnavailable       503
 └── ShuttingDown              503
@@ -161,6 +165,13 @@ class MethodNotAllowed(RequestError):
     code = "method_not_allowed"
 
 
+class HeadTimeout(RequestError):
+    """A request's head did not arrive in time; there is no request to record."""
+
+    status = 408
+    code = "request_timeout"
+
+
 class BodyTimeout(RequestError):
     """The request body did not arrive in time."""
 
@@ -203,11 +214,25 @@ class ClientStalled(PointsmanError):
     code = "client_stalled"
 
 
+class TooManyConnections(PointsmanError):
+    """`server.connections` are open, and a request is running on each."""
+
+    status = 503
+    code = "too_many_connections"
+
+
 class ShuttingDown(PointsmanError):
     """The gateway was stopped while this request was running."""
 
     status = 503
     code = "shutting_down"
+
+
+class Overloaded(PointsmanError):
+    """The gateway has as much to do as it can; `retry-after` says when to try again."""
+
+    status = 503
+    code = "overloaded"
 
 
 class FeedbackBusy(PointsmanError):
@@ -241,6 +266,13 @@ class UpstreamUnreachable(UpstreamError):
 
     status = 503
     code = "upstream_unreachable"
+
+
+class UpstreamSaturated(UpstreamError):
+    """As many requests as may are open at the expert's servers, and too many wait or one waited too long."""
+
+    status = 503
+    code = "upstream_saturated"
 
 
 class UpstreamModelMissing(UpstreamError):

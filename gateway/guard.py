@@ -10,10 +10,12 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 from gateway.errors import HeadersTooLarge, InvalidRequest, PointsmanError, Unauthenticated
+from gateway.grants import is_loopback
+from gateway.settings import Settings
 from gateway.types import Grant
 
 Scope = MutableMapping[str, Any]
@@ -28,6 +30,8 @@ MAXIMUM_HEADERS = 100
 MAXIMUM_HEADER_BYTES = 32 * 1024
 # Ids end up in logs, headers and vLLM's own ids, which it does not escape.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.-]{1,128}")
+_PORT = re.compile(rb":[0-9]*$")
+_ADDRESS = re.compile(rb"[0-9]+(\.[0-9]+){3}|\[[0-9A-Fa-f:.]+\]")
 _HOST = re.compile(rb"[A-Za-z0-9_.:\[\]-]{1,255}")
 
 
@@ -45,7 +49,25 @@ class Guard:
     ) -> None:
         self._app = app
         self._on_refusal = on_refusal
+        self._names: frozenset[bytes] | None = None
+        self._below: tuple[bytes, ...] = ()
+        self.change_keys(keys)
+
+    def change_keys(self, keys: Mapping[str, Grant]) -> None:
+        """Let these keys in from now on, and no others."""
         self._grants = [(_digest(key.encode()), grant) for key, grant in keys.items()]
+
+    def change_hosts(self, names: Iterable[str] | None) -> None:
+        """Answer to these names in the Host header, `*.example.com` for all below one, and to addresses; None: to all.
+
+        A page of a foreign site can let its own name point at our address (DNS rebinding) and then read what we answer
+        to it. It cannot do so with an address or `localhost`, which need no listing therefore.
+        """
+        if names is None or "*" in (names := tuple(name.lower() for name in names)):
+            self._names, self._below = None, ()
+            return
+        self._names = frozenset(name.encode() for name in names)
+        self._below = tuple(name[1:].encode() for name in (*names, "*.localhost") if name.startswith("*."))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check one request and pass it on, or answer it here."""
@@ -78,6 +100,8 @@ class Guard:
             raise InvalidRequest("The request must have exactly one Host header.")
         if hosts and not _HOST.fullmatch(hosts[0]):
             raise InvalidRequest("The Host header is not valid.")
+        if self._names is not None and hosts and not self._is_ours(hosts[0]):
+            raise InvalidRequest("The Host header names none of the gateway's `server.hosts`.", code="unknown_host")
         if odd:
             _check_odd_names({name for name, _ in headers}, scope["http_version"])
         if not scope.get("target", b"/").startswith(b"/"):
@@ -85,6 +109,12 @@ class Guard:
         _check_path(scope["raw_path"], scope["path"])
         if self._grants and not scope["path"].startswith("/health/"):
             scope["grant"] = self._grant(headers)
+
+    def _is_ours(self, host: bytes) -> bool:
+        name = _PORT.sub(b"", host).rstrip(b".").lower()
+        if name == b"localhost" or _ADDRESS.fullmatch(name) or name in (self._names or ()):
+            return True
+        return name.endswith(self._below)
 
     def _grant(self, headers: list[tuple[bytes, bytes]]) -> Grant:
         """Return what the request's key may do.
@@ -109,6 +139,19 @@ class Guard:
                 headers=(("www-authenticate", "Bearer"),),
             )
         return found[0]
+
+
+def hosts_of(settings: Settings) -> tuple[str, ...] | None:
+    """Return what a configuration means for `Guard.change_hosts`.
+
+    Left out, names do not matter where a foreign page would need a key. It needs none on loopback, where the network
+    keeps everybody out but the browsers of this machine.
+    """
+    server = settings.server
+    if server.hosts is not None:
+        return server.hosts
+    keys = server.api_keys_env is not None or bool(settings.keys)
+    return () if not keys and is_loopback(server.host) else None
 
 
 async def send_error(send: Send, error: PointsmanError, request_id: str, *, path: str = "") -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -84,7 +85,17 @@ class Lease:
 
 
 class Fleet:
-    """All upstreams of one catalog; an async context manager that probes while it is open."""
+    """All upstreams of one catalog; an async context manager that probes while it is open.
+
+    Args:
+        catalog: the experts.
+        client: the way to their servers.
+        metrics: where the servers are shown.
+        health: when a server counts as down.
+        timeouts: limits of probes.
+        known: servers of a fleet before this one by address; those that stay keep all that is known of them, so that
+            requests open there, failures and models go on being counted across a change of the configuration.
+    """
 
     def __init__(
         self,
@@ -93,22 +104,30 @@ class Fleet:
         metrics: Metrics,
         health: HealthSettings,
         timeouts: TimeoutSettings,
+        known: Mapping[str, UpstreamState] | None = None,
     ) -> None:
+        self._catalog = catalog
         self._client = client
+        self._metrics = metrics
         self._health = health
         self._timeouts = timeouts
         self._loader = AdapterLoader(client, metrics, timeouts.connect_s, health.interval_s)
         self._tasks: list[asyncio.Task[None]] = []
         self._sharing = _sharing(catalog)
-        self.states = {url: _state(url, experts) for url, experts in self._sharing.items()}
+        self._known = known or {}
+        self.states = {url: self._known.get(url) or _state(url, experts) for url, experts in self._sharing.items()}
+
+    def publish(self) -> None:
+        """Show the servers and experts in the metrics, from now on as this fleet knows them."""
         for state in self.states.values():
-            metrics.watch_upstream(state.url, partial(getattr, state, "inflight"), partial(getattr, state, "up"))
-        for expert in catalog.experts.values():
-            metrics.watch_expert(expert.name, partial(self.usable, expert))
+            self._metrics.watch_upstream(state.url, partial(getattr, state, "inflight"), partial(getattr, state, "up"))
+        for expert in self._catalog.experts.values():
+            self._metrics.watch_expert(expert.name, partial(self.usable, expert))
 
     async def __aenter__(self) -> Self:
-        """Probe all once, so that the first request already knows who is up, then keep probing and loading."""
-        await asyncio.gather(*(self._probe(state) for state in self.states.values()))
+        """Probe all that is not known, so that the first request knows who is up, then keep probing and loading."""
+        unknown = [state for state in self.states.values() if self._adopt(state)]
+        await asyncio.gather(*(self._probe(state) for state in unknown))
         self._tasks = [asyncio.create_task(self._keep_probing(state)) for state in self.states.values()]
         for state in self.states.values():
             # Of experts that share server and model, the first one that names an adapter says where it lies.
@@ -120,9 +139,23 @@ class Fleet:
 
     async def __aexit__(self, *exc: object) -> None:
         """Stop probing and loading."""
-        for task in self._tasks:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Stop probing and loading; requests may go on. A second call does nothing."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _adopt(self, state: UpstreamState) -> bool:
+        """Bring a server that is known already up to this catalog. Returns whether it has to be probed now."""
+        fresh = _state(state.url, self._sharing[state.url])
+        same = (state.authorization, state.expected) == (fresh.authorization, fresh.expected)
+        state.authorization, state.expected = fresh.authorization, fresh.expected
+        if not same and state.probes:
+            state.probes = MODELS_EVERY  # The list is to be read with the next probe, and is not the first one's.
+        return not same or state.url not in self._known
 
     def state_of(self, expert: Expert) -> Reason | None:
         """Return why the expert cannot answer now: no server is up, or none that is has its model; None if it can."""

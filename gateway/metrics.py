@@ -160,6 +160,13 @@ class Metrics:
             "Clients that left before their answer was complete.",
             registry=registry,
         )
+        self.connections = Gauge("pointsman_connections", "Open connections of clients.", registry=registry)
+        self.refused_connections = Counter(
+            "pointsman_refused_connections",
+            "Connections that were refused or cut before they brought a request, by why.",
+            ("code",),
+            registry=registry,
+        )
         self.loop_lag = Histogram(
             "pointsman_event_loop_lag_seconds",
             "How late the event loop runs.",
@@ -169,11 +176,27 @@ class Metrics:
         self.catalog = Gauge(
             "pointsman_config_hash_info", "1 for the configuration in use.", ("version",), registry=registry
         )
+        self.reloads = Counter(
+            "pointsman_config_reloads",
+            "Attempts to take over a changed configuration.",
+            ("outcome",),
+            registry=registry,
+        )
+        self.last_applied = Gauge(
+            "pointsman_config_last_applied_seconds",
+            "When the configuration in use was taken over, in seconds since the epoch.",
+            registry=registry,
+        )
 
     def watch_upstream(self, url: str, inflight: Callable[[], float], up: Callable[[], float]) -> None:
         """Read an upstream's gauges when scraped, so that requests do not have to write them."""
         self.inflight.labels(url).set_function(inflight)
         self.up.labels(url).set_function(up)
+
+    def forget_configuration(self) -> None:
+        """Drop the gauges of the configuration in use: a removed expert must not go on being shown as it last was."""
+        for gauge in (self.inflight, self.up, self.expert_up, self.threshold, self.catalog):
+            gauge.clear()
 
     def watch_expert(self, name: str, usable: Callable[[], float]) -> None:
         """Read an expert's gauge when scraped; see `watch_upstream`."""

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from gateway.errors import InvalidRequest, ModelNotFound
+from gateway.field_checks import check_fields, check_work
 from gateway.media import media_in
 from gateway.settings import LimitSettings, PassThroughSettings
 from gateway.types import Capability, Endpoint
@@ -82,9 +83,9 @@ def parse(endpoint: Endpoint, raw: bytes, limits: LimitSettings, fields: PassThr
         InvalidRequest: it is not JSON, or a field that we read, cap or deny is not acceptable; `param` names it.
     """
     body = _load(raw)
-    _check_fields(body, fields)
-    _check_bounds(body, limits)
+    check_fields(body, raw, limits, fields)
     _CHECKS[endpoint](body, limits)
+    check_work(endpoint, body, limits)
     stream = _flag(body, "stream")
     options = body.get("stream_options")
     if options is not None and not isinstance(options, dict):
@@ -155,37 +156,6 @@ def _flag(body: dict[str, Any], name: str) -> bool:
     raise InvalidRequest(f"`{name}` must be true or false.", param=name)
 
 
-def _check_fields(body: dict[str, Any], fields: PassThroughSettings) -> None:
-    if not body.keys().isdisjoint(fields.denied):
-        denied = next(name for name in fields.denied if name in body)
-        hint = " Use `structured_outputs` instead." if denied.startswith("guided_") else ""
-        raise InvalidRequest(f"`{denied}` may not be set by clients of this gateway.{hint}", param=denied)
-    template = body.get("chat_template_kwargs")
-    if template is None:
-        return
-    if not isinstance(template, dict):
-        raise InvalidRequest("`chat_template_kwargs` must be an object.", param="chat_template_kwargs")
-    if not template.keys() <= set(fields.chat_template_kwargs):
-        raise InvalidRequest(
-            f"`chat_template_kwargs` may hold {', '.join(fields.chat_template_kwargs)} only.",
-            param="chat_template_kwargs",
-        )
-
-
-def _check_bounds(body: dict[str, Any], limits: LimitSettings) -> None:
-    for name in body.keys() & _BOUNDS.keys():
-        value = body[name]
-        # Chat has a boolean `logprobs`, completions a number under the same name.
-        if value is None or (name == "logprobs" and isinstance(value, bool)):
-            continue
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise InvalidRequest(f"`{name}` must be an integer.", param=name)
-        low, setting = _BOUNDS[name]
-        high = getattr(limits, setting)
-        if not low <= value <= high:
-            raise InvalidRequest(f"`{name}` must be between {low} and {high}.", param=name)
-
-
 def _check_messages(body: dict[str, Any], limits: LimitSettings) -> None:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
@@ -248,20 +218,6 @@ _CHECKS = {
     Endpoint.COMPLETIONS: _check_prompt,
     Endpoint.RESPONSES: _check_responses_input,
     Endpoint.EMBEDDINGS: _check_embedding_input,
-}
-
-
-# Field, its least value, and the setting in `limits` that is its greatest.
-_BOUNDS = {
-    "n": (1, "n"),
-    "best_of": (1, "n"),
-    "logprobs": (0, "logprobs"),
-    "top_logprobs": (0, "logprobs"),
-    "prompt_logprobs": (0, "logprobs"),
-    "max_tokens": (0, "max_tokens"),
-    "max_completion_tokens": (0, "max_tokens"),
-    "max_output_tokens": (0, "max_tokens"),
-    "min_tokens": (0, "max_tokens"),
 }
 
 

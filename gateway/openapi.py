@@ -11,6 +11,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
 
+from gateway.openai import MAXIMUM_MODEL_CHARACTERS, ROLES
 from gateway.types import Endpoint
 
 _MESSAGES = [{"role": "user", "content": "What is 17 * 23?"}]
@@ -21,12 +22,31 @@ _EXAMPLES: dict[Endpoint, dict[str, Any]] = {
     Endpoint.MESSAGES: {"model": "auto", "max_tokens": 64, "messages": _MESSAGES},
     Endpoint.EMBEDDINGS: {"model": "auto", "input": "a sentence"},
 }
+_PROPERTIES: dict[str, dict[str, Any]] = {
+    "model": {"type": "string", "minLength": 1, "maxLength": MAXIMUM_MODEL_CHARACTERS},
+    "messages": {
+        "type": "array",
+        "minItems": 1,
+        "items": {
+            "type": "object",
+            "required": ["role", "content"],
+            "properties": {
+                "role": {"enum": sorted(ROLES)},
+                "content": {"type": ["string", "array", "null"], "items": {"type": "object"}},
+            },
+        },
+    },
+    "prompt": {"type": ["string", "array"], "minItems": 1},
+    "input": {"type": ["string", "array"], "minItems": 1},
+    "stream": {"type": ["boolean", "null"]},
+    "max_tokens": {"type": ["integer", "null"], "minimum": 0},
+}
 _ERROR = {
     "type": "object",
     "properties": {
         "error": {
             "type": "object",
-            "required": ["message", "type", "param", "code"],
+            "required": ["message", "type"],  # ours have all four; an expert's own, which pass through, need not
             "properties": {
                 "message": {"type": "string"},
                 "type": {"type": "string"},
@@ -38,6 +58,9 @@ _ERROR = {
 }
 
 
+_FAILURE = {"description": "An error in OpenAI's form.", "content": {"application/json": {"schema": _ERROR}}}
+
+
 def describe_data_plane(app: FastAPI) -> None:
     """Add the data-plane endpoints to the application's OpenAPI document."""
     original = app.openapi
@@ -45,6 +68,11 @@ def describe_data_plane(app: FastAPI) -> None:
     def with_data_plane() -> dict[str, Any]:
         document = original()
         document["paths"] |= {endpoint.path: {"post": _operation(endpoint)} for endpoint in Endpoint}
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                # FastAPI writes of its own 422, which nobody here ever gets.
+                operation["responses"].pop("422", None)
+                operation["responses"].setdefault("default", _FAILURE)
         return document
 
     app.openapi = with_data_plane  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
@@ -76,7 +104,13 @@ def serve_documentation(app: FastAPI) -> None:
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
     example = _EXAMPLES[endpoint]
-    body = {"type": "object", "required": list(example), "additionalProperties": True, "example": example}
+    body = {
+        "type": "object",
+        "required": list(example),
+        "properties": {name: _PROPERTIES[name] for name in (*example, "stream")},
+        "additionalProperties": True,
+        "example": example,
+    }
     return {
         "tags": ["inference"],
         "summary": f"Answer through the expert that routing chooses ({endpoint.value})",
@@ -89,9 +123,6 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
                 "description": "The expert's answer; a stream of server-sent events when `stream` is true.",
                 "content": {"application/json": {"schema": {"type": "object"}}, "text/event-stream": {}},
             },
-            "default": {
-                "description": "An error in OpenAI's form.",
-                "content": {"application/json": {"schema": _ERROR}},
-            },
+            "default": _FAILURE,
         },
     }

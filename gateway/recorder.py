@@ -25,6 +25,10 @@ class Recorder:
         self.observers = tuple(observers)
         self._log = RequestLog() if log_requests else None
 
+    def log_lines(self, *, wanted: bool) -> None:
+        """Write log lines from now on, or write none."""
+        self._log = RequestLog() if wanted else None
+
     def put(self, context: RequestContext) -> None:
         """Record one finished request. Called exactly once for each, refused ones too."""
         record = record_of(context)

@@ -50,6 +50,12 @@ class AsyncScorer:
         """When to abstain, as fitted with the scorer."""
         return self.scorer.thresholds
 
+    def adjust(self, *, deadline_s: float, batch_size: int, queue_size: int) -> None:
+        """Work within other limits from now on; see the class."""
+        self._deadline_s = deadline_s
+        self._batch_size = batch_size
+        self._queue_size = queue_size
+
     async def __aenter__(self) -> Self:
         """Run the scorer once, so that the first request does not pay for its warm-up."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._score_batch, ["warm up"])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gc
-import ipaddress
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 import uvicorn
@@ -14,17 +14,19 @@ from fastapi import FastAPI
 
 from gateway import logs
 from gateway.app import create_app
-from gateway.grants import SameKey
+from gateway.connections import ConnectionLimits, Connections, fitting
+from gateway.draining import DrainingServer
+from gateway.generation import UNUSABLE
+from gateway.grants import OpenDoor, refuse_open_door
 from gateway.protocol import GuardedProtocol
-from gateway.settings import MissingSecret, Settings
-from gateway.stores.sqlite import StoreError
-from gateway.thresholds import UnknownDomain
-from router import RouterError, load_scorer
+from gateway.reload import ConfigSource
+from gateway.settings import Settings
+from gateway.shared_metrics import SharedMetrics
+from gateway.state import Gateway
+from gateway.workers import Command, Place, supervise
 
 log = structlog.get_logger(__name__)
 
-# Longer than the idle timeout of the load balancers in front (ALB 60 s), or they answer 502 now and then.
-KEEP_ALIVE_S = 75
 BACKLOG = 2048
 
 
@@ -32,71 +34,121 @@ class CannotServe(RuntimeError):
     """The gateway cannot start; the message says why."""
 
 
-def run(settings: Settings, *, on_listening: Callable[[str], None] | None = None) -> None:
+def run(
+    settings: Settings,
+    *,
+    source: ConfigSource | None = None,
+    on_listening: Callable[[str], None] | None = None,
+    place: Place | None = None,
+) -> int:
     """Serve until a signal says stop.
 
     Args:
         settings: a checked configuration.
+        source: where it comes from; it is watched. None: the configuration stays as it is.
         on_listening: called with the base address once the gateway is about to listen.
+        place: this process is a worker, and this is its place.
+
+    Returns:
+        What the process should exit with; see `DrainingServer`.
 
     Raises:
         CannotServe: no key on a public address, a missing secret or one given twice, a bad artifact or quality table,
             a threshold for a domain the classifier does not have, a file for feedback that cannot be used, or a taken
             port.
     """
-    _refuse_open_door(settings)
+    if source is not None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     logs.configure(settings.server.log_level)
     try:
-        scorer = load_scorer(settings.router.artifact, threads=settings.router.threads)
-        app = create_app(settings, scorer=scorer)
-    except (RouterError, MissingSecret, SameKey, UnknownDomain, StoreError) as error:
+        app = create_app(settings, source=source)
+    except UNUSABLE as error:
         raise CannotServe(str(error)) from error
-    listening = listen(settings.server.host, settings.server.port)
-    host, port = listening.getsockname()[:2]
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    log.info("listening", address=address)
-    if on_listening is not None:
-        on_listening(address)
+    if place is None:
+        control, listening = None, listen(settings.server.host, settings.server.port)
+        address = _tell(listening)
+        if on_listening is not None:
+            on_listening(address)
+    else:
+        control, listening = socket.socket(fileno=place.control), socket.socket(fileno=place.listening)
+        control.setblocking(False)
+        app.state.shared_metrics = SharedMetrics(app.state.gateway.metrics, place.folder, place.number)
     # What exists now lives as long as the process: without it in every collection, requests cost a tenth less CPU.
     gc.collect()
     gc.freeze()
-    # uvicorn raises a caught signal once more when it is done; a clean stop should exit with 0.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
-    uvicorn.Server(uvicorn_config(app, settings)).run(sockets=[listening])
+    reloader = app.state.reloader
+    server = DrainingServer(
+        uvicorn_config(app, settings),
+        app.state.gateway,
+        on_hangup=reloader.ask if reloader else None,
+        control=control,
+    )
+    server.run(sockets=[listening])
+    return server.exit_code
+
+
+def run_workers(settings: Settings, count: int, command: Command) -> int:
+    """Serve with several processes until a signal says stop.
+
+    Args:
+        settings: a checked configuration.
+        count: how many.
+        command: makes the command line of a worker, which is to call `run` with its place.
+
+    Returns:
+        What the process should exit with; see `workers.supervise`.
+
+    Raises:
+        CannotServe: no key on a public address, or a taken port; the rest is told by the workers.
+    """
+    logs.configure(settings.server.log_level)
+    try:
+        refuse_open_door(settings)
+    except OpenDoor as error:
+        raise CannotServe(str(error)) from error
+    with listen(settings.server.host, settings.server.port) as listening:
+        _tell(listening)
+        return supervise(count, listening, command)
+
+
+def _tell(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    log.info("listening", address=address)
+    return address
 
 
 def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """Return how uvicorn is to run the application; tests run it the same way."""
     return uvicorn.Config(
         app,
-        http=GuardedProtocol,
+        http=partial(GuardedProtocol, connections=_connections(app.state.gateway)),  # type: ignore[arg-type]  # a factory
         ws="none",
         interface="asgi3",
         lifespan="on",
         access_log=False,
         log_config=None,
         server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.server.drain_s),
         proxy_headers=False,
     )
 
 
-def _refuse_open_door(settings: Settings) -> None:
-    server = settings.server
-    if server.api_keys_env is None and not settings.keys and not server.open and not _is_loopback(server.host):
-        raise CannotServe(
-            f"refusing to listen on {server.host} without keys: set server.api_keys_env, or server.open: true "
-            "to let everybody in"
+def _connections(gateway: Gateway) -> Connections:
+    def limits() -> ConnectionLimits:
+        server, timeouts = gateway.settings.server, gateway.settings.timeouts
+        return ConnectionLimits(
+            most=fitting(server.connections),
+            keep_alive_s=timeouts.keep_alive_s,
+            head_s=timeouts.head_read_s,
+            rest_s=timeouts.body_read_s,
+            write_s=timeouts.client_write_s,
         )
 
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    refused = gateway.metrics.refused_connections
+    connections = Connections(limits, lambda code: refused.labels(code).inc())
+    gateway.metrics.connections.set_function(lambda: len(connections))
+    return connections
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -66,6 +66,12 @@ class SessionTable:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def resize(self, capacity: int, idle_s: float) -> None:
+        """Keep other limits from now on; what is over the capacity is forgotten at once."""
+        self._capacity, self._idle_s = capacity, idle_s
+        while len(self._entries) > capacity:
+            self._entries.popitem(last=False)
+
     def recall(self, conversation: Conversation) -> Session | None:
         """Return the session of the longest prefix that is known; see `SessionStore`."""
         now = self._clock()

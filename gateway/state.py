@@ -1,54 +1,42 @@
-"""The one object that owns everything that lives: client, scorer, catalog, fleet. Opened and closed with the server.
+"""The one object that owns everything that lives: client, classifiers, generations. Opened and closed with the server.
 
-What belongs to one configuration is a `Generation`, immutable and swapped whole; a running request keeps the one
-it began with. Nothing here is global.
+What belongs to one configuration is a `Generation`, swapped whole; what belongs to the process (connections, pace,
+budgets, sessions, ratings, metrics) survives the swap. Nothing here is global.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Self
 
-from gateway import catalog as catalogs
-from gateway import language
+import structlog
+
 from gateway.answering import Answering
 from gateway.budgets import Budgets
 from gateway.context import RequestContext, RouteRecord
 from gateway.dispatch import Dispatcher
-from gateway.errors import PointsmanError
+from gateway.errors import PointsmanError, ShuttingDown
 from gateway.feedback import Feedback
+from gateway.generation import Generation, Plan, Running, plan
 from gateway.health import Fleet
+from gateway.lag import Lag
 from gateway.metrics import Metrics
 from gateway.pace import Pace
 from gateway.pipeline import Pipeline
 from gateway.recorder import Recorder
-from gateway.scoring import AsyncScorer
+from gateway.scorers import Scorers
 from gateway.sessions import SessionTable, continued
-from gateway.settings import Settings
+from gateway.settings import FeedbackSettings, Settings
 from gateway.stores.feedback import check as check_feedback_file
-from gateway.thresholds import thresholds_of
 from gateway.types import Catalog, Endpoint
 from gateway.upstream import UpstreamClient
-from gateway.variants import Variant, canary_variant, live_variant, load_table
-from router import Scorer, load_scorer
+from gateway.variants import Variant, canary_variant, live_variant
+from router import Scorer
 
-LAG_EVERY_S = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """All that follows from one configuration."""
-
-    settings: Settings
-    catalog: Catalog
-    fleet: Fleet
-    scorer: AsyncScorer
-    pipeline: Pipeline
-    dispatcher: Dispatcher
-    answering: Answering
+log = structlog.get_logger(__name__)
 
 
 class Gateway:
@@ -58,29 +46,30 @@ class Gateway:
         settings: the configuration.
         scorer: used instead of the configured artifact, for tests and for scorers of your own.
 
+    Attributes:
+        draining: the process is about to end; no load balancer should send anything more.
+        on_change: told of every generation that comes into use, the first one too, on the event loop.
+
     Raises:
-        MissingSecret: an environment variable that the settings name is not set.
-        UnknownDomain: a threshold is set for a domain that `scorer` does not have.
-        router.QualityError: the quality table cannot be used with `scorer`.
-        gateway.stores.sqlite.StoreError: the file for feedback cannot be used.
+        MissingSecret, SameKey, OpenDoor, UnknownDomain, StoreError, router.RouterError: see `generation.plan`; and the
+            file for feedback cannot be used.
     """
 
     def __init__(self, settings: Settings, *, scorer: Scorer | None = None) -> None:
-        self.settings = settings
-        self.catalog = catalogs.build(settings)
-        if scorer is not None:  # Before anything is opened: these are the caller's mistakes, not a failed start.
-            thresholds_of(settings.router, scorer.labels, scorer.thresholds)
-            load_table(settings.policy.quality_table, self.catalog, scorer)
         self.metrics = Metrics()
         self.pace = Pace()
         self.budgets = Budgets()
-        self.feedback = self._feedback()
         self.sessions = SessionTable(settings.sessions.capacity, settings.sessions.idle_s)
-        observers = [self._learn, self._spend, self._remember]
-        if self.feedback is not None:
-            observers.append(self.feedback.remember)
+        self.draining = False
+        self.on_change: list[Callable[[Generation], None]] = []
+        self._scorers = Scorers(scorer)
+        self._client = UpstreamClient()
+        self._first = plan(settings, self._scorers)
+        self.feedback = self._make_feedback(settings.feedback)
+        observers = (self._learn, self._spend, self._remember, self._keep_for_rating)
         self.recorder = Recorder(self.metrics, log_requests=settings.server.log_requests, observers=observers)
-        self._scorer = scorer
+        self._changing = asyncio.Lock()
+        self._retired: dict[Generation, asyncio.Task[None]] = {}
         self._resources = AsyncExitStack()
         self._current: Generation | None = None
 
@@ -91,33 +80,76 @@ class Gateway:
         return self._current
 
     @property
+    def settings(self) -> Settings:
+        """The configuration in use."""
+        return (self._current or self._first).settings
+
+    @property
+    def catalog(self) -> Catalog:
+        """The experts in use."""
+        return (self._current or self._first).catalog
+
+    @property
     def ready(self) -> bool:
-        """Configuration and classifier are loaded and at least one expert can answer."""
-        return self._current is not None and any(
-            self._current.fleet.usable(expert) for expert in self._current.catalog.experts.values()
+        """Configuration and classifier are loaded, at least one expert can answer, and the process goes on."""
+        return (
+            self._current is not None
+            and not self.draining
+            and any(self._current.fleet.usable(expert) for expert in self._current.catalog.experts.values())
         )
 
     async def __aenter__(self) -> Self:
-        """Load the classifier, open the client, probe the upstreams.
+        """Open the client, warm up the classifier, probe the upstreams.
 
         Raises:
-            router.ArtifactError: the configured artifact cannot be used.
-            UnknownDomain: a threshold is set for a domain that the artifact does not have.
             gateway.stores.sqlite.StoreError: the file for feedback cannot be used.
         """
         async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(UpstreamClient())
-            self._current = await self._open_generation(stack, client)
+            await stack.enter_async_context(self._client)
             if self.feedback is not None:
-                await stack.enter_async_context(self.feedback)
-            stack.enter_context(_Lag(self.metrics))
+                await self.feedback.__aenter__()
+            stack.push_async_callback(self._close)
+            self._use(await self._open(self._first))
+            stack.enter_context(Lag(self.metrics))
             self._resources = stack.pop_all()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """Close everything, last opened first."""
         await self._resources.aclose()
-        self._current = None
+
+    def plan(self, settings: Settings) -> Plan:
+        """Check another configuration; see `generation.plan`. Reads files: call it in a thread."""
+        if settings.feedback != self.settings.feedback and settings.feedback.database is not None:
+            check_feedback_file(settings.feedback.database)
+        return plan(settings, self._scorers)
+
+    async def switch(self, planned: Plan) -> Generation:
+        """Use another configuration from now on. Running requests end with the one they began with.
+
+        One at a time: a second call waits for the first.
+
+        Raises:
+            gateway.stores.sqlite.StoreError: the file for feedback cannot be used; nothing has changed then.
+        """
+        async with self._changing:
+            before = self.current
+            async with AsyncExitStack() as stack:
+                feedback = self.feedback
+                if planned.settings.feedback != before.settings.feedback:
+                    feedback = await self._open_feedback(stack, planned.settings.feedback)
+                generation = await self._open(planned, before)
+                stack.pop_all()
+            rated = None if feedback is self.feedback else self.feedback
+            self.feedback = feedback
+            self._use(generation)
+            self._retired[before] = asyncio.create_task(self._retire(before, rated))
+        return generation
+
+    def stop_requests(self) -> None:
+        """End all running requests of the data plane with an error that says why."""
+        for generation in (*self._retired, self.current):
+            generation.running.stop(lambda: ShuttingDown("The gateway is shutting down."))
 
     def record_refusal(self, scope: Mapping[str, Any], error: PointsmanError) -> None:
         """Record a data-plane request that the guard refused; others have no record."""
@@ -127,13 +159,6 @@ class Gateway:
         context = RequestContext(scope["request_id"], endpoint, self._current.catalog)
         context.status, context.error = error.status, error.code
         self.recorder.put(context)
-
-    def _feedback(self) -> Feedback | None:
-        settings = self.settings.feedback
-        if settings.database is None:
-            return None
-        check_feedback_file(settings.database)
-        return Feedback(settings, settings.database, self.metrics)
 
     def _learn(self, context: RequestContext, record: RouteRecord) -> None:
         self.pace.note(record)
@@ -149,74 +174,99 @@ class Gateway:
         tokens = (record.input_tokens or record.prompt_token_estimate or 0) + (record.output_tokens or 0)
         self.sessions.remember(conversation, continued(context.session, decision, record.chosen, tokens))
 
-    async def _open_generation(self, stack: AsyncExitStack, client: UpstreamClient) -> Generation:
-        settings, catalog = self.settings, self.catalog
-        scorer = await self._open_scorer(stack, self._scorer, settings.router.artifact)
-        fleet = await stack.enter_async_context(
-            Fleet(catalog, client, self.metrics, settings.health, settings.timeouts)
-        )
-        self.metrics.catalog.labels(catalog.version).set(1)
-        if any(expert.languages for expert in catalog.experts.values()):
-            await asyncio.to_thread(language.prepare)
-        table = load_table(settings.policy.quality_table, catalog, scorer.scorer)
-        live = live_variant(settings, catalog, scorer, table, self.pace)
-        for domain in scorer.labels:
-            self.metrics.threshold.labels(domain).set(live.thresholds.of(domain))
-        canary = await self._open_canary(stack, live)
-        pipeline = Pipeline(settings, catalog, fleet, live, canary=canary, budgets=self.budgets, sessions=self.sessions)
-        dispatcher = Dispatcher(client, fleet, self.metrics, settings.limits)
-        return Generation(
-            settings=settings,
-            catalog=catalog,
-            fleet=fleet,
-            scorer=scorer,
-            pipeline=pipeline,
-            dispatcher=dispatcher,
-            answering=Answering(settings.strategies, settings.limits, dispatcher, scorer.labels),
-        )
+    def _keep_for_rating(self, context: RequestContext, record: RouteRecord) -> None:
+        if self.feedback is not None:
+            self.feedback.remember(context, record)
 
-    async def _open_scorer(self, stack: AsyncExitStack, scorer: Scorer | None, artifact: str) -> AsyncScorer:
-        settings = self.settings.router
-        if scorer is None:
-            scorer = await asyncio.to_thread(load_scorer, artifact, threads=settings.threads)
-        return await stack.enter_async_context(
-            AsyncScorer(
-                scorer,
-                deadline_s=settings.deadline_s,
-                batch_size=settings.batch_size,
-                queue_size=settings.queue_size,
-            )
-        )
-
-    async def _open_canary(self, stack: AsyncExitStack, live: Variant) -> Variant | None:
-        canary = self.settings.canary
-        if canary is None:
+    def _make_feedback(self, settings: FeedbackSettings) -> Feedback | None:
+        if settings.database is None:
             return None
-        scorer = live.scorer
-        if canary.artifact is not None:
-            scorer = await self._open_scorer(stack, None, canary.artifact)
-        path = canary.quality_table or self.settings.policy.quality_table
-        table = load_table(path, self.catalog, scorer.scorer)
-        return canary_variant(self.settings, self.catalog, scorer, table, self.pace)
+        check_feedback_file(settings.database)
+        return Feedback(settings, settings.database, self.metrics)
 
+    async def _open_feedback(self, stack: AsyncExitStack, settings: FeedbackSettings) -> Feedback | None:
+        if settings.database is None:
+            return None
+        return await stack.enter_async_context(Feedback(settings, settings.database, self.metrics))
 
-class _Lag:
-    """Measures how late the event loop runs: everything that blocks it shows here."""
+    async def _open(self, planned: Plan, before: Generation | None = None) -> Generation:
+        """Set a checked configuration running, beside the one in use. Nothing is wrong with it any more."""
+        settings, catalog = planned.settings, planned.catalog
+        async with AsyncExitStack() as stack:
+            scorer = await stack.enter_async_context(self._scorers.use(planned.scorer, settings.router))
+            live = live_variant(settings, catalog, scorer, planned.table, self.pace)
+            canary = await self._open_canary(stack, planned)
+            fleet = Fleet(
+                catalog,
+                self._client,
+                self.metrics,
+                settings.health,
+                settings.timeouts,
+                known=None if before is None else before.fleet.states,
+            )
+            pipeline = Pipeline(
+                settings, catalog, fleet, live, canary=canary, budgets=self.budgets, sessions=self.sessions
+            )
+            dispatcher = Dispatcher(self._client, fleet, self.metrics, settings.limits)
+            answering = Answering(settings.strategies, settings.limits, dispatcher, scorer.labels)
+            await stack.enter_async_context(fleet)
+            return Generation(
+                settings=settings,
+                catalog=catalog,
+                grants=planned.grants,
+                fleet=fleet,
+                scorer=scorer,
+                pipeline=pipeline,
+                dispatcher=dispatcher,
+                answering=answering,
+                running=Running(),
+                resources=stack.pop_all(),
+            )
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._histogram = metrics.loop_lag
+    async def _open_canary(self, stack: AsyncExitStack, planned: Plan) -> Variant | None:
+        if planned.canary is None:
+            return None
+        scorer = await stack.enter_async_context(self._scorers.use(planned.canary, planned.settings.router))
+        return canary_variant(planned.settings, planned.catalog, scorer, planned.canary_table, self.pace)
 
-    def __enter__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._schedule()
+    def _use(self, generation: Generation) -> None:
+        """Give new requests this generation; no request comes in between."""
+        settings, before = generation.settings, self._current
+        self._current = generation
+        self._show(generation)
+        self._scorers.adjust(settings.router)
+        self.sessions.resize(settings.sessions.capacity, settings.sessions.idle_s)
+        if before is not None and before.settings.server.log_requests != settings.server.log_requests:
+            self.recorder.log_lines(wanted=settings.server.log_requests)
+        for tell in self.on_change:
+            tell(generation)
 
-    def __exit__(self, *exc: object) -> None:
-        self._timer.cancel()
+    def _show(self, generation: Generation) -> None:
+        metrics = self.metrics
+        metrics.forget_configuration()
+        generation.fleet.publish()
+        metrics.catalog.labels(generation.catalog.version).set(1)
+        metrics.last_applied.set(datetime.now(UTC).timestamp())
+        for domain in generation.scorer.labels:
+            metrics.threshold.labels(domain).set(generation.pipeline.thresholds.of(domain))
 
-    def _schedule(self) -> None:
-        self._due = self._loop.time() + LAG_EVERY_S
-        self._timer = self._loop.call_at(self._due, self._measure)
+    async def _retire(self, generation: Generation, feedback: Feedback | None) -> None:
+        """Close a generation after its last request; none takes longer than its total limit."""
+        await generation.fleet.stop()
+        if feedback is not None:
+            await feedback.__aexit__(None, None, None)
+        await generation.running.wait(generation.settings.timeouts.total_s)
+        await generation.resources.aclose()
+        del self._retired[generation]
 
-    def _measure(self) -> None:
-        self._histogram.observe(max(0.0, self._loop.time() - self._due))
-        self._schedule()
+    async def _close(self) -> None:
+        retired = dict(self._retired)
+        for task in retired.values():
+            task.cancel()
+        await asyncio.gather(*retired.values(), return_exceptions=True)
+        current = () if self._current is None else (self._current,)
+        for generation in (*retired, *current):
+            await generation.resources.aclose()
+        self._current = None
+        if self.feedback is not None:
+            await self.feedback.__aexit__(None, None, None)

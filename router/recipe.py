@@ -19,6 +19,7 @@ class Recipe:
         max_tokens: longest sequence, in training and in serving.
         encoder_rate: peak learning rate of the encoder.
         head_rate: peak learning rate of the head.
+        layers: layers of the default base that are kept, from the lowest; 0 keeps all, as of another base.
         frozen_layers: lowest encoder layers (with the embeddings) that stay as they are.
         alternative_share: probability mass a row's `alt` labels share in its training target.
         test_share: share of the focus prompts only measured on.
@@ -34,6 +35,7 @@ class Recipe:
         altered_share: share of the fast tier's prompts that are altered in style; the transformer sees all altered.
         draws: prompts drawn to train the fast tier's head.
         hidden: width of that head's hidden layer.
+        relevance_steps: steps in which the fast tier learns to tell the ask from what is around it; 0 for none.
         least_reached: share of the specialist prompts that must reach a specialist; thresholds are as strict as that
             allows.
         threads: CPU threads.
@@ -42,12 +44,13 @@ class Recipe:
 
     name: str = "default"
     base: str | None = None
-    steps: int = 1100
+    steps: int = 1500
     batch: int = 64
     focus_share: float = 0.65
-    max_tokens: int = 128
+    max_tokens: int = 64
     encoder_rate: float = 1.5e-4
     head_rate: float = 1e-3
+    layers: int = 4
     frozen_layers: int = 0
     alternative_share: float = 0.3
     test_share: float = 0.06
@@ -60,6 +63,7 @@ class Recipe:
     altered_share: float = 0.6
     draws: int = 160_000
     hidden: int = 512
+    relevance_steps: int = 1000
     least_reached: float = 0.82
     threads: int = 2
     seed: int = 7

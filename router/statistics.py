@@ -258,8 +258,10 @@ def to_percentile(values: ArrayLike, table: FloatArray) -> FloatArray:
 
     It never falls as the value rises; what is not a number counts as infinitely far.
     """
-    known = np.nan_to_num(np.asarray(values, dtype=np.float64), nan=np.inf, posinf=np.inf, neginf=-np.inf)
-    return np.asarray(np.interp(known, table, np.linspace(0, 1, len(table))), dtype=np.float32)
+    known = np.asarray(values, dtype=np.float64)
+    known = np.where(np.isnan(known), np.inf, known)
+    # Not linspace and nan_to_num: they take longer than the distance itself, for every prompt.
+    return np.asarray(np.interp(known, table, np.arange(len(table)) / (len(table) - 1)), dtype=np.float32)
 
 
 def oas_shrinkage(covariance: Array, degrees: float) -> float:

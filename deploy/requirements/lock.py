@@ -5,6 +5,7 @@ What is locked stays at its version while it fits; `lock.py --upgrade` takes the
 serve.txt   what `pointsman serve` needs: exactly pyproject.toml's dependencies
 build.txt   what installs the package itself
 dev.txt     tests, lint, types
+fuzz.txt    Schemathesis, for `make fuzz`
 train.txt   the `train` extra with torch's CPU build, which pip must be able to find (its find-links or an extra index)
 """
 
@@ -31,7 +32,7 @@ def main() -> None:
     """Write all lock files; those after the first agree with it."""
     everywhere = ("--universal", "--python-version", "3.11")
     compile_lock("serve.txt", "pyproject.toml", *everywhere)
-    for group in ("build", "dev"):
+    for group in ("build", "dev", "fuzz"):
         compile_lock(f"{group}.txt", "--group", group, "-c", str(SERVE), *everywhere)
     # uv does not read pip's find-links, so a local folder of wheels has to be named.
     links = [argument for link in os.environ.get("PIP_FIND_LINKS", "").split() for argument in ("--find-links", link)]

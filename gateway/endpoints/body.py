@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
+from gateway.cutoff import Cutoff
 from gateway.errors import (
+    BodyTimeout,
     BodyTooLarge,
     ClientLeft,
     MethodNotAllowed,
     UnsupportedMediaType,
 )
 from gateway.guard import Receive, Scope
+from gateway.settings import TimeoutSettings
+
+# What a body must bring in each `timeouts.body_pause_s`.
+LEAST_BYTES = 1024
 
 
 def read_headers(scope: Scope) -> dict[bytes, bytes]:
@@ -31,11 +38,14 @@ def read_headers(scope: Scope) -> dict[bytes, bytes]:
     return headers
 
 
-async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit_bytes: int) -> bytes:
+async def read_body(
+    headers: Mapping[bytes, bytes], receive: Receive, limit_bytes: int, timeouts: TimeoutSettings, cutoff: Cutoff
+) -> bytes:
     """Return the body.
 
     Raises:
         BodyTooLarge: it is longer than `limit_bytes`, or says so.
+        BodyTimeout: it came too slowly, as a whole or for a while.
         ClientLeft: the client closed its connection.
     """
     declared = headers.get(b"content-length", b"0")
@@ -43,17 +53,55 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit_byte
         raise _too_large(limit_bytes)
     chunks: list[bytes] = []
     size, more = 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientLeft("The client closed its connection.")
-        chunk: bytes = message.get("body", b"")
-        more = message.get("more_body", False)
-        size += len(chunk)
-        if size > limit_bytes:
-            raise _too_large(limit_bytes)
-        chunks.append(chunk)
+    pace = _Pace(cutoff, timeouts)
+    with cutoff.phase(pace.first_s, _too_late):
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft("The client closed its connection.")
+            chunk: bytes = message.get("body", b"")
+            more = message.get("more_body", False)
+            size += len(chunk)
+            if size > limit_bytes:
+                raise _too_large(limit_bytes)
+            chunks.append(chunk)
+            if more:
+                pace.note(size)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def read_body_of(scope: Scope, receive: Receive, limit_bytes: int, timeouts: TimeoutSettings) -> bytes:
+    """Return the body of a request that has no cutoff of its own; see `read_headers` and `read_body`."""
+    headers = read_headers(scope)
+    cutoff = Cutoff(timeouts.total_s)
+    try:
+        return await read_body(headers, receive, limit_bytes, timeouts, cutoff)
+    finally:
+        cutoff.close()
+
+
+class _Pace:
+    """Moves the limit on a body's arrival as the body arrives."""
+
+    __slots__ = ("_cutoff", "_end", "_pause_s", "_wanted", "first_s")
+
+    def __init__(self, cutoff: Cutoff, timeouts: TimeoutSettings) -> None:
+        self._cutoff = cutoff
+        self._pause_s = timeouts.body_pause_s
+        self._end = asyncio.get_running_loop().time() + timeouts.body_read_s
+        self._wanted = LEAST_BYTES
+        self.first_s = min(timeouts.body_pause_s, timeouts.body_read_s)
+
+    def note(self, size: int) -> None:
+        """Note that so much has come; once it is as much as was wanted, more is wanted and there is time again."""
+        if size >= self._wanted:
+            self._wanted = size + LEAST_BYTES
+            left_s = self._end - asyncio.get_running_loop().time()
+            self._cutoff.allow(min(self._pause_s, left_s), _too_late)
+
+
+def _too_late() -> BodyTimeout:
+    return BodyTimeout("The request body did not arrive in time.", headers=(("connection", "close"),))
 
 
 def _too_large(limit_bytes: int) -> BodyTooLarge:

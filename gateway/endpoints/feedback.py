@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import unicodedata
 from typing import Annotated, Any, Literal
 
@@ -10,9 +9,9 @@ import orjson
 from fastapi import APIRouter, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from gateway.endpoints.body import read_body, read_headers
+from gateway.endpoints.body import read_body_of
 from gateway.endpoints.dependencies import CurrentGateway
-from gateway.errors import BodyTimeout, FeedbackDisabled, InvalidRequest
+from gateway.errors import FeedbackDisabled, InvalidRequest
 from gateway.feedback import Rating
 from gateway.types import Grant
 
@@ -91,19 +90,11 @@ async def feedback(request: Request, gateway: CurrentGateway) -> FeedbackReceipt
         raise FeedbackDisabled("Feedback is off: `feedback.database` is not set in the configuration.")
     grant: Grant = request.scope["grant"]
     gateway.feedback.admit(grant.name)
-    rating = _parse(await _read(request, gateway.current.settings.timeouts.body_read_s))
+    timeouts = gateway.current.settings.timeouts
+    rating = _parse(await read_body_of(request.scope, request.receive, MAXIMUM_BYTES, timeouts))
     _check_domain(rating.domain, gateway.current.scorer.labels)
     replaced = await gateway.feedback.take(grant.name, rating)
     return FeedbackReceipt(id=rating.record_id, score=rating.score, domain=rating.domain, replaced=replaced)
-
-
-async def _read(request: Request, limit_s: float) -> bytes:
-    headers = read_headers(request.scope)
-    try:
-        async with asyncio.timeout(limit_s):
-            return await read_body(headers, request.receive, MAXIMUM_BYTES)
-    except TimeoutError as error:
-        raise BodyTimeout("The request body did not arrive in time.") from error
 
 
 def _parse(raw: bytes) -> Rating:

@@ -15,7 +15,6 @@ from gateway.controls import read_controls
 from gateway.cutoff import Cutoff
 from gateway.endpoints.body import read_body, read_headers
 from gateway.errors import (
-    BodyTimeout,
     ClientLeft,
     ClientStalled,
     InvalidRequest,
@@ -25,9 +24,10 @@ from gateway.errors import (
     UpstreamReset,
     UpstreamTimeout,
 )
+from gateway.generation import Generation
 from gateway.guard import Receive, Scope, Send, send_error
 from gateway.openai import ApiRequest, parse
-from gateway.state import Gateway, Generation
+from gateway.state import Gateway
 from gateway.streaming import StreamRelay, error_event
 from gateway.types import Endpoint
 
@@ -53,6 +53,7 @@ class InferenceEndpoint:
         context = RequestContext(scope["request_id"], self._endpoint, generation.catalog, grant=scope["grant"])
         cutoff = Cutoff(generation.settings.timeouts.total_s)
         exchange = _Exchange(generation, context, cutoff, send)
+        generation.running.begin(cutoff)
         try:
             await exchange.run(scope, receive)
         except asyncio.CancelledError:
@@ -61,11 +62,14 @@ class InferenceEndpoint:
             raise
         except PointsmanError as error:
             await exchange.fail(error)
+            if isinstance(error, ClientStalled) and "cut" in scope:
+                scope["cut"]()  # else the connection waits for its reader, with what is not written yet
         except Exception:  # a defect of ours: the client is told, then the server logs it
             await exchange.fail(PointsmanError("The gateway failed."))
             raise
         finally:
             cutoff.close()
+            generation.running.end(cutoff)
             self._gateway.recorder.put(context)
 
 
@@ -91,8 +95,7 @@ class _Exchange:
     async def _answer(self, scope: Scope, receive: Receive) -> None:
         generation, context, settings = self._generation, self._context, self._generation.settings
         headers = read_headers(scope)
-        with self._cutoff.phase(settings.timeouts.body_read_s, _body_timeout):
-            raw = await read_body(headers, receive, settings.limits.body_bytes)
+        raw = await read_body(headers, receive, settings.limits.body_bytes, settings.timeouts, self._cutoff)
         context.received = time.perf_counter()
         request = parse(context.endpoint, raw, settings.limits, settings.pass_through)
         context.request_model, context.stream = request.model, request.stream
@@ -245,10 +248,6 @@ def _decoded(headers: Headers) -> list[tuple[str, str]]:
 
 def _retry_after(error: UpstreamError) -> list[tuple[str, str]]:
     return [("retry-after", "5")] if error.status == 503 else []
-
-
-def _body_timeout() -> BodyTimeout:
-    return BodyTimeout("The request body did not arrive in time.", headers=(("connection", "close"),))
 
 
 def _client_stalled() -> ClientStalled:

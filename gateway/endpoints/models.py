@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from gateway.endpoints.dependencies import CurrentGateway
 from gateway.errors import ModelNotFound
-from gateway.state import Generation
+from gateway.generation import Generation
 from gateway.types import Expert
 from gateway.wanted import AUTO
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 
@@ -10,10 +9,10 @@ from fastapi import APIRouter, Request
 
 from gateway.context import RequestContext
 from gateway.controls import read_controls
-from gateway.endpoints.body import read_body, read_headers
+from gateway.endpoints.body import read_body_of, read_headers
 from gateway.endpoints.dependencies import CurrentGateway
-from gateway.errors import BodyTimeout
 from gateway.explain import explain
+from gateway.generation import Generation
 from gateway.openai import parse
 from gateway.types import Endpoint
 
@@ -36,14 +35,15 @@ _BODY = {
 async def route(request: Request, gateway: CurrentGateway) -> dict[str, Any]:
     """Decide for a chat request as `/v1/chat/completions` would, and say why."""
     generation = gateway.current
+    with generation.running.hold():
+        return await _decide(request, generation)
+
+
+async def _decide(request: Request, generation: Generation) -> dict[str, Any]:
     settings = generation.settings
-    headers = read_headers(request.scope)
-    try:
-        async with asyncio.timeout(settings.timeouts.body_read_s):
-            raw = await read_body(headers, request.receive, settings.limits.body_bytes)
-    except TimeoutError as error:
-        raise BodyTimeout("The request body did not arrive in time.") from error
     scope = request.scope
+    headers = read_headers(scope)
+    raw = await read_body_of(scope, request.receive, settings.limits.body_bytes, settings.timeouts)
     context = RequestContext(scope["request_id"], Endpoint.CHAT, generation.catalog, grant=scope["grant"])
     context.received = time.perf_counter()
     asked = parse(Endpoint.CHAT, raw, settings.limits, settings.pass_through)

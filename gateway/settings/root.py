@@ -122,9 +122,9 @@ class Settings(Strict):
         feedback = self.feedback.model_copy(update={"database": absolute(self.feedback.database)})
         return self.model_copy(update={"policy": policy, "canary": canary, "feedback": feedback})
 
-    def with_address(self, host: str | None, port: int | None) -> Settings:
-        """Return the same settings listening elsewhere; None keeps what the file says."""
-        changes = {"host": host, "port": port}
+    def with_address(self, host: str | None, port: int | None, workers: int | None = None) -> Settings:
+        """Return the same settings listening elsewhere, with so many workers; None keeps what the file says."""
+        changes = {"host": host, "port": port, "workers": workers}
         server = self.server.model_copy(update={k: v for k, v in changes.items() if v is not None})
         return self.model_copy(update={"server": server})
 

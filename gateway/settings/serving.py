@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from gateway.settings.common import VARIABLE, Seconds, Strict
 
-# OPERATIONS 6.2: fields that let a client run templates on the server, reach other hosts, or meddle with the
-# engine; and vLLM's removed guided_* fields, which it ignores in silence, so the answer would not be constrained.
+HOST = r"^(\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)$"
+
+# OPERATIONS 6.2: fields that let a client run templates on the server, reach other hosts, get before others in its
+# queue (`priority`), go on running without us (`background`), take another request's id, or meddle with the engine; and
+# vLLM's removed guided_* fields, which it ignores in silence, so the answer would not be constrained.
 DENIED_FIELDS = (
     "api_base",
+    "background",
     "base_url",
     "chat_template",
     "documents",
@@ -24,8 +28,11 @@ DENIED_FIELDS = (
     "guided_whitespace_pattern",
     "kv_transfer_params",
     "media_io_kwargs",
+    "mm_payload",
     "mm_processor_kwargs",
+    "priority",
     "prompt_embeds",
+    "request_id",
     "user_config",
     "vllm_xargs",
 )
@@ -43,12 +50,31 @@ class ServerSettings(Strict):
         "use the gateway, which is refused on an address other than loopback unless `open` is set.",
     )
     open: bool = Field(False, description="Allow clients without keys on any address.")
+    hosts: tuple[Annotated[str, Field(pattern=HOST)], ...] | None = Field(
+        None,
+        description="Names in the Host header that are answered, `*.example.com` for all below one and `*` for any; "
+        "addresses and `localhost` always are. Left out: any name, but on loopback without keys none, because a page "
+        "of a foreign site could give its own name our address (DNS rebinding).",
+    )
+    connections: int = Field(
+        10_000,
+        ge=1,
+        description="Most clients' connections at once in one process, as far as the process may open files. At the "
+        "cap the one that has waited longest for a request is closed.",
+    )
     decision_headers: Literal["all", "expert", "none"] = Field(
         "all",
         description="Which `x-pointsman-*` headers clients see: `expert` keeps the expert's name only, because "
         "scores help those who craft prompts to steer the routing.",
     )
-    drain_s: Seconds = Field(30, description="How long running requests may go on after SIGTERM.")
+    drain_grace_s: float = Field(
+        5,
+        ge=0,
+        le=86_400,
+        description="How long connections are still taken after SIGTERM, while load balancers learn of it.",
+    )
+    drain_s: Seconds = Field(30, description="How long running requests may go on after that.")
+    workers: int = Field(1, ge=1, le=64, description="Processes that serve; each has its own classifier.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity logged.")
     log_requests: bool = Field(True, description="One JSON line per request on standard error.")
 
@@ -61,7 +87,14 @@ class TimeoutSettings(Strict):
     idle_s: Seconds = Field(30, description="Longest silence inside a stream.")
     total_s: Seconds = Field(600, description="Whole request, retries included; the limit of plain answers.")
     client_write_s: Seconds = Field(30, description="Longest time a client may refuse to read.")
+    keep_alive_s: Seconds = Field(
+        75,
+        description="Longest silence of a client's connection between requests: longer than that of the load balancer "
+        "in front, or it answers 502 now and then.",
+    )
+    head_read_s: Seconds = Field(10, description="Time for a request's head to arrive.")
     body_read_s: Seconds = Field(30, description="Time for the request body to arrive.")
+    body_pause_s: Seconds = Field(10, description="Time for each kilobyte of it; a slower body is cut then.")
     health_s: Seconds = Field(2, description="Answer to a health probe.")
 
 
@@ -74,6 +107,21 @@ class LimitSettings(Strict):
     n: int = Field(16, ge=1, description="Most answers per prompt (`n`, `best_of`).")
     max_tokens: int = Field(131_072, ge=1, description="Largest `max_tokens` and its synonyms.")
     logprobs: int = Field(20, ge=0, description="Most log-probabilities per token.")
+    answers: int = Field(256, ge=1, description="Most answers to one request: its prompts times `n`.")
+    answer_tokens: int = Field(
+        524_288, ge=1, description="Most tokens that they may have together: answers times `max_tokens`."
+    )
+    tools: int = Field(128, ge=0, description="Most tools in a request.")
+    schema_bytes: int = Field(
+        65_536, ge=64, description="Largest tool, JSON schema or grammar, which the server compiles."
+    )
+    pattern_characters: int = Field(
+        1_000, ge=1, description="Longest regular expression, in a schema or alone; it may repeat up to 1,000 times."
+    )
+    stops: int = Field(16, ge=0, description="Most stop strings, of 256 characters at most.")
+    list_entries: int = Field(
+        1_024, ge=0, description="Most entries of `logit_bias`, `bad_words`, `allowed_token_ids` and the like."
+    )
     response_bytes: int = Field(64 * 2**20, ge=1_024, description="Largest plain answer of an upstream.")
     event_bytes: int = Field(4 * 2**20, ge=1_024, description="Longest single event of an upstream's stream.")
 

@@ -1,8 +1,4 @@
-"""Change how a training prompt is written, never what it asks; all chance comes from the caller's dice.
-
-The phrases are in `phrases.json`. None is used by `router.evaluation`, so that measuring robustness is not measuring
-memory.
-"""
+"""Change how a training prompt is written, never what it asks; all chance comes from the caller's dice."""
 
 from __future__ import annotations
 
@@ -11,46 +7,24 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
+from router.data.noise import Part, joined, surround
+from router.data.phrases import PHRASES
 from router.features import CONTEXT_LABEL, REPLY_LABEL
 
 _INVISIBLE: Final = ("\u200b", "\u200d", "\u2060", "\ufeff")
 _SPACES: Final = ("  ", "   ", "\t", "\u00a0", "\n", " \n")
 _TYPO_RATE: Final = 0.03
+_RESTYLED_SHARE: Final = 0.65
+_SURROUNDED_SHARE: Final = 0.5
+_ONE_HAND_SHARE: Final = 0.1
+"""Share typed by one hand throughout: what is around the ask has its case and typos too."""
 _CONTEXT_START: Final = re.compile(rf"\n(?:{re.escape(CONTEXT_LABEL)}|{re.escape(REPLY_LABEL)})")
 _WORD: Final = re.compile(r"[^\W\d_]{4,}")
 _TERSE_WORDS: Final = range(6, 40)
-_PASTED_CHARS: Final = 300
 _MAX_OPTIONS: Final = 10
 _OPTION_CHARS: Final = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Phrases:
-    """The banks of `phrases.json`: what may stand around a prompt, and what typing fingers do."""
-
-    prefixes: Sequence[str]
-    suffixes: Sequence[str]
-    personas: Sequence[str]
-    irrelevant: Sequence[str]
-    instructions: Sequence[str]
-    tags: Sequence[str]
-    unrelated: Sequence[str]
-    tokens: Sequence[str]
-    emoji: Sequence[str]
-    function_words: frozenset[str]
-    neighbours: Mapping[str, str]
-
-
-def read_phrases() -> Phrases:
-    """Read the phrase banks that come with the package."""
-    banks = json.loads(Path(__file__).with_name("phrases.json").read_text(encoding="utf-8"))
-    return Phrases(**{**banks, "function_words": frozenset(banks["function_words"])})
-
-
-PHRASES: Final = read_phrases()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +44,7 @@ _Change = Callable[[str, _Setting], str]
 
 
 def augment(text: str, label: str, dice: random.Random, *, others: Mapping[str, Sequence[str]]) -> str:
-    """Return `text` as somebody else might have typed it; about one prompt in three comes back unchanged.
+    """Return `text` as somebody else might have typed it; about one prompt in four comes back unchanged.
 
     Args:
         text: a prompt or routing text. Context lines of a conversation ("[earlier] ...") stay as they are.
@@ -82,23 +56,41 @@ def augment(text: str, label: str, dice: random.Random, *, others: Mapping[str, 
         A raw user text, never blank unless `text` is. Pass it through `extract_text` as at serving time: that
         bounds its length and takes out what serving takes out.
     """
+    return joined(augmented_parts(text, label, dice, others=others))
+
+
+def augmented_parts(text: str, label: str, dice: random.Random, *, others: Mapping[str, Sequence[str]]) -> list[Part]:
+    """Return what `augment` returns in parts, which tell what was asked from what was put around it."""
     cut = _CONTEXT_START.search(text)
     ask, context = (text[: cut.start()], text[cut.start() :]) if cut else (text, "")
-    setting = _Setting(label, dice, others)
+    if dice.random() < _RESTYLED_SHARE:
+        ask = _restyled(ask, _Setting(label, dice, others))
+    parts = [Part(ask, asked=True)]
+    if ask.strip() and dice.random() < _SURROUNDED_SHARE:
+        parts = surround(ask, label, dice, others=others)
+    if dice.random() < _ONE_HAND_SHARE:
+        change = dice.choice((str.lower, str.lower, str.upper, lambda part: with_typos(part, dice)))
+        parts = [Part(change(part.text), part.asked) for part in parts]
+    return [*parts, Part(context, asked=True)] if context else parts
+
+
+def _restyled(ask: str, setting: _Setting) -> str:
     for probability, change in _CHANGES:
-        if dice.random() < probability:
+        if setting.dice.random() < probability:
             changed = change(ask, setting)
             ask = changed if changed.strip() else ask
-    return ask + context
+    return ask
 
 
 def with_typos(text: str, dice: random.Random, rate: float = _TYPO_RATE) -> str:
-    """Return `text` with some letters dropped, doubled or replaced by a key next to them."""
+    """Return `text` with some letters dropped, doubled, swapped or replaced by a key next to them."""
     letters: list[str] = []
     for letter in text:
         near = PHRASES.neighbours.get(letter.lower())
         if near is None or dice.random() >= rate:
             letters.append(letter)
+        elif letters and letters[-1][-1:].isalpha() and dice.random() < 0.25:
+            letters.insert(-1, letter)
         else:
             letters.append(dice.choice(["", letter * 2, dice.choice(near)]))
     return "".join(letters)
@@ -171,39 +163,6 @@ def _wrapped(text: str, setting: _Setting) -> str:
     )[kind]
 
 
-def _prefix(text: str, setting: _Setting) -> str:
-    return setting.dice.choice(PHRASES.prefixes) + text
-
-
-def _suffix(text: str, setting: _Setting) -> str:
-    return text + setting.dice.choice(PHRASES.suffixes)
-
-
-def _persona(text: str, setting: _Setting) -> str:
-    return setting.dice.choice(PHRASES.personas) + setting.dice.choice((" ", "\n", "\n\n")) + text
-
-
-def _irrelevant(text: str, setting: _Setting) -> str:
-    sentence = setting.dice.choice(PHRASES.irrelevant)
-    return f"{sentence} {text}" if setting.dice.random() < 0.5 else f"{text} {sentence}"
-
-
-def _confounder(text: str, setting: _Setting) -> str:
-    """Put something of another domain in front: words, a false routing tag, a pasted prompt; or noise."""
-    dice = setting.dice
-    other = setting.other_label()
-    kind = dice.randrange(4)
-    if other is None or kind == 0:
-        return f"{' '.join(dice.choices(PHRASES.tokens, k=dice.randint(3, 10)))} {text}"
-    if kind == 1:
-        return f"{dice.choice(PHRASES.tags).replace('{label}', other)}{dice.choice((' ', chr(10)))}{text}"
-    sample = dice.choice(setting.others[other])
-    if kind == 2:
-        return f"{sample[:_PASTED_CHARS]}\n\n{dice.choice(PHRASES.unrelated)}{text}"
-    words = _WORD.findall(sample) or list(PHRASES.tokens)
-    return f"{' '.join(dice.choices(words, k=dice.randint(3, 10)))} {text}"
-
-
 def _spacing(text: str, setting: _Setting) -> str:
     """Widen or break some blanks and sprinkle invisible characters."""
     dice = setting.dice
@@ -221,21 +180,16 @@ def _emoji(text: str, setting: _Setting) -> str:
     return f"{text} {marks}" if setting.dice.random() < 0.7 else f"{marks} {text}"
 
 
-# In the order somebody would do them: first the words, then what is put around them, then how it is sent.
+# In the order somebody would do them: first the words, then how they are sent.
 _CHANGES: Final[tuple[tuple[float, _Change], ...]] = (
     (0.40, _lettered),
-    (0.06, _terse),
-    (0.10, _typos),
+    (0.08, _terse),
+    (0.14, _typos),
     (0.03, _doubled_letters),
-    (0.15, _case),
+    (0.18, _case),
     (0.12, _bare_end),
     (0.04, _wrapped),
     (0.04, _pasted),
-    (0.10, _prefix),
-    (0.10, _suffix),
-    (0.06, _persona),
-    (0.08, _irrelevant),
-    (0.10, _confounder),
     (0.04, _spacing),
     (0.03, _emoji),
 )

@@ -78,8 +78,8 @@ def markdown(title: str, sections: Sequence[Section]) -> str:
 def table_markdown(table: Table) -> str:
     """Return one pipe table."""
     rule = ("---", *("---:" if table.numbers else "---" for _ in table.columns[1:]))
-    rows = [table.columns, rule, *([_escaped(cell) for cell in row] for row in table.rows)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    head, *rows = ([_escaped(cell) for cell in row] for row in (table.columns, *table.rows))
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
 
 
 def page(title: str, sections: Sequence[Section], plots: Mapping[str, str]) -> str:
@@ -104,4 +104,4 @@ def _table_html(table: Table) -> str:
 
 
 def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|")
+    return " ".join(cell.replace("|", "\\|").splitlines())

@@ -17,8 +17,10 @@ Json = Mapping[str, Any]
 
 _INK: Final = "#0b5cad"
 _FAINT: Final = "#8c959f"
-# Text stays text, and the ids depend on the picture alone, so that equal figures give equal files.
-_SETTINGS: Final = MappingProxyType({"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10})
+# Text stays text, names may hold a $, and the ids depend on the picture alone, so that equal figures give equal files.
+_SETTINGS: Final = MappingProxyType(
+    {"svg.fonttype": "none", "text.parse_math": False, "font.family": "sans-serif", "font.size": 10}
+)
 _GROUP_ID: Final = re.compile(r'<g id="[^"]*">')
 
 
@@ -40,18 +42,23 @@ def plots(evaluation: Json) -> dict[str, str]:
         "confusion": _confusion,
         "latency": _latency,
     }
-    return {name: _svg(name, painter, evaluation) for name, painter in painters.items()}
+    return {name: draw(name, painter, evaluation) for name, painter in painters.items()}
 
 
-def _svg(name: str, paint: Callable[[Any, Json], None], evaluation: Json) -> str:
+def draw(name: str, paint: Callable[[Any, Json], None], figures: Json) -> str:
+    """Return one picture as an SVG element: `paint` is given the axes and the figures.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
     try:
         matplotlib = importlib.import_module("matplotlib")
-        figures = importlib.import_module("matplotlib.figure")
+        drawing = importlib.import_module("matplotlib.figure")
     except ImportError as error:
         raise MissingExtraError("matplotlib") from error
     with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": name}):
-        figure = figures.Figure(figsize=(6.4, 4.4), layout="constrained")
-        paint(figure.subplots(), evaluation)
+        figure = drawing.Figure(figsize=(6.4, 4.4), layout="constrained")
+        paint(figure.subplots(), figures)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     drawn = stream.getvalue()

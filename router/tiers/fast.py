@@ -1,12 +1,13 @@
 """The fast tier: a multilingual sentence encoder of token embeddings and a small convolution, and its head.
 
-The encoder looks at five tokens at a time and sums, so the prompt without its first tokens costs one more pass of the
-last layers only; how far the two differ shows prefixes that try to steer.
+The encoder looks at five tokens at a time and sums what belongs to the ask; the prompt without its first tokens costs
+one more pass of the last layers only; how far the two differ shows prefixes that try to steer. One int8 graph does all
+of it: in float32 the head alone would take longer than the encoder.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,6 @@ import sentencepiece
 
 from router.artifact import Card
 from router.errors import ArtifactError
-from router.heads import Head
 from router.scores import FloatArray
 from router.tiers.arrays import load_arrays
 from router.tiers.reading import Reading, unit
@@ -27,8 +27,9 @@ PIECES: Final = "pieces.model"
 TABLE: Final = "table.npy"
 SCALES: Final = "scales.npz"
 GRAPH: Final = "fast.int8.onnx"
-HEAD: Final = "fast.npz"
-FILES: Final = (PIECES, TABLE, SCALES, GRAPH, HEAD)
+FILES: Final = (PIECES, TABLE, SCALES, GRAPH)
+OUTPUTS: Final = ("embeddings", "pooled", "logits", "readable")
+"""What the graph gives; an encoder without a head gives the first two."""
 
 MAX_TOKENS: Final = 256
 """Longer prompts keep three quarters of it from their beginning and one from their end."""
@@ -65,18 +66,32 @@ class FastEncoder:
         limit = MAX_TOKENS * _CHARS_PER_TOKEN
         if len(text) > limit:
             text = f"{text[: limit - limit // 4]} {text[-(limit // 4) :]}"
-        ids: list[int] = self._pieces.encode(_calm(text).encode("utf-8", "ignore").decode("utf-8"))
+        ids = self.pieces(text)
         room = MAX_TOKENS - 2
         if len(ids) > room:
             ids = ids[: room - room // 4] + ids[-(room // 4) :]
         return [BEGIN_ID, *ids, END_ID]
 
+    def pieces(self, text: str) -> list[int]:
+        """Return the ids of a whole text, without marks."""
+        ids: list[int] = self._pieces.encode(_calm(text).encode("utf-8", "ignore").decode("utf-8"))
+        return ids
+
+    def rows(self, ids: list[int]) -> FloatArray:
+        """Return the embeddings (t, 512) of the tokens."""
+        index = np.asarray(ids)
+        rows: FloatArray = self._table.rows(ids) * self._scale[index, None] + self._offset[index, None]
+        return rows
+
     def encode(self, ids: list[int]) -> tuple[FloatArray, FloatArray]:
         """Return embeddings (2, d) and pooled features (2, p): of the whole prompt, and without its first tokens."""
-        rows = self._table.rows(ids) * self._scale[ids, None] + self._offset[ids, None]
-        skip = HEAD_TOKENS if self.has_tail(ids) else 0
-        embeddings, pooled = self._graph.run({"rows": rows, "skip": np.asarray([skip], dtype=np.int64)})
+        embeddings, pooled = self.outputs(ids, OUTPUTS[:2])
         return embeddings, pooled
+
+    def outputs(self, ids: list[int], names: Sequence[str]) -> list[FloatArray]:
+        """Return some of `OUTPUTS`, two rows each: of the whole prompt, and without its first tokens."""
+        skip = HEAD_TOKENS if self.has_tail(ids) else 0
+        return self._graph.run({"rows": self.rows(ids), "skip": np.asarray([skip], dtype=np.int64)}, names)
 
     def embed(self, text: str) -> FloatArray:
         """Return the embedding (d,), of length 1, of one routing text."""
@@ -100,24 +115,16 @@ class FastTier:
 
     def __init__(self, folder: Path, card: Card, *, threads: int) -> None:
         self.encoder = FastEncoder(folder, threads=threads)
-        arrays = load_arrays(folder, HEAD)
-        try:
-            self._head = Head.from_arrays(arrays, len(card.base_labels))
-        except (KeyError, ValueError) as error:
-            raise ArtifactError(folder, f"{HEAD} does not fit: {error}") from error
-        self._reader, self._reader_bias = arrays.get("reader"), float(arrays.get("reader_bias", np.zeros(1))[0])
+        _, logits, readable = self._outputs([BEGIN_ID, END_ID])
+        if logits.shape != (2, len(card.base_labels)) or readable.shape != (2, 1):
+            raise ArtifactError(folder, f"{GRAPH} does not answer for {len(card.base_labels)} labels")
 
     def read(self, text: str) -> Reading:
         """Embed and rate the text, with and without its first tokens."""
         ids = self.encoder.tokens(text)
-        embeddings, pooled = self.encoder.encode(ids)
-        looks = 2 if self.encoder.has_tail(ids) else 1
-        features = self._head.standardised(np.concatenate([embeddings[:looks], pooled[:looks]], axis=1))
-        logits = self._head.logits(features)
-        without_head = logits[1] if looks == 2 else None
-        return Reading(unit(embeddings[0]), logits[0], without_head, self._readable(features[0]))
+        embeddings, logits, readable = self._outputs(ids)
+        without_head = logits[1] if self.encoder.has_tail(ids) else None
+        return Reading(unit(embeddings[0]), logits[0], without_head, float(readable[0, 0]))
 
-    def _readable(self, features: FloatArray) -> float:
-        if self._reader is None:
-            return 1.0
-        return 1 / (1 + math.exp(-float(features @ self._reader) - self._reader_bias))
+    def _outputs(self, ids: list[int]) -> list[FloatArray]:
+        return self.encoder.outputs(ids, (OUTPUTS[0], *OUTPUTS[2:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,5 +41,6 @@ class Tier(Protocol):
 
 def unit(embedding: FloatArray) -> FloatArray:
     """Return the embedding (d,) scaled to length 1."""
-    scaled: FloatArray = (embedding / max(float(np.linalg.norm(embedding)), 1e-9)).astype(np.float32)
+    length = math.sqrt(float(embedding @ embedding))
+    scaled: FloatArray = embedding / np.float32(max(length, 1e-9))
     return scaled

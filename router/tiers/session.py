@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,10 +51,14 @@ class Graph:
         except _LOAD_ERRORS as error:
             raise ArtifactError(file.parent, f"{file.name} cannot be run: {error}") from error
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> list[Any]:
-        """Return all outputs; `ScorerError` when the graph fails."""
+    def run(self, inputs: Mapping[str, np.ndarray], names: Sequence[str] | None = None) -> list[Any]:
+        """Return the named outputs, all when None; what others need alone is not computed.
+
+        Raises:
+            ScorerError: the graph fails, or has no such output.
+        """
         try:
-            outputs: list[Any] = self._session.run(None, dict(inputs))
+            outputs: list[Any] = self._session.run(names, dict(inputs))
         except _RUN_ERRORS as error:
             raise ScorerError(f"the classifier could not run: {type(error).__name__}") from error
         return outputs

@@ -1,10 +1,12 @@
-"""Save and restore an interrupted training run; it knows tensors and a file, not what is being trained."""
+"""Save and restore an interrupted training run; it knows tensors and files, not what is being trained."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ class Checkpoint:
             "optimiser": optimiser,
             "schedule": schedule,
         }
-        self._recipe = {name: str(value) for name, value in dataclasses.asdict(recipe).items()}
+        self._recipe = _as_text(recipe)
 
     def save(self, step: int) -> None:
         """Write the state after `step` steps; a kill while writing leaves the file before it."""
@@ -52,3 +54,44 @@ class Checkpoint:
         for name, part in self._parts.items():
             part.load_state_dict(saved[name])
         return int(saved["step"])
+
+
+class KeptFile:
+    """A finished file, kept beside the checkpoint with the recipe it belongs to.
+
+    Args:
+        kept: where it is kept; the recipe stands in a file beside it.
+        file: where it is used.
+        recipe: what it is made from.
+    """
+
+    def __init__(self, kept: Path, file: Path, recipe: Recipe) -> None:
+        self._kept, self._file, self._recipe = kept, file, _as_text(recipe)
+        self._note = kept.with_name(f"{kept.name}.recipe.json")
+
+    def save(self) -> None:
+        """Keep the file; the note comes last, so that half a file is never restored."""
+        self._kept.parent.mkdir(parents=True, exist_ok=True)
+        self._note.unlink(missing_ok=True)
+        shutil.copyfile(self._file, self._kept)
+        self._note.write_text(json.dumps(self._recipe), encoding="utf-8")
+
+    def restore(self) -> bool:
+        """Put the kept file in its place; False when there is none of this recipe.
+
+        Raises:
+            DataError: the note cannot be read.
+        """
+        if not (self._note.is_file() and self._kept.is_file()):
+            return False
+        try:
+            same = bool(json.loads(self._note.read_text(encoding="utf-8")) == self._recipe)
+        except ValueError as error:
+            raise DataError(f"{self._note}: not a checkpoint; delete it to start again") from error
+        if same:
+            shutil.copyfile(self._kept, self._file)
+        return same
+
+
+def _as_text(recipe: Recipe) -> dict[str, str]:
+    return {name: str(value) for name, value in dataclasses.asdict(recipe).items()}

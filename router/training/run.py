@@ -118,11 +118,15 @@ def _train_tiers(
 ) -> list[dict[str, str]]:
     """Train and export what `recipe.tiers` names; return what each started from."""
     from router.training import encoder, export, fast_base, fast_head
+    from router.training.checkpoint import KeptFile
 
     bases = []
     if fast.NAME in recipe.tiers:
         fast_base.write_encoder(output)
-        fast_head.fit_fast_head(output, Sampler(splits, recipe), recipe, progress)
+        kept = KeptFile(checkpoint.with_name(fast.GRAPH), output / fast.GRAPH, recipe)
+        if not kept.restore():
+            fast_head.fit_fast_tier(output, Sampler(splits, recipe), recipe, progress)
+            kept.save()
         bases.append({"tier": fast.NAME, "model": fast_base.NAME, "licence": fast_base.LICENCE,
                       "sha256": fast_base.SHA256["weights.npz"]})  # fmt: skip
     if transformer.NAME in recipe.tiers:
@@ -149,7 +153,8 @@ def _finish(
     _write_card(output, card, names)
     loaded = read_card(output)
     tiers = [tiered.TIERS[name](output, loaded, threads=1) for name in recipe.tiers]
-    sample = sorted([*splits.focus, *splits.others], key=lambda prompt: share_of(prompt.key, recipe.seed))
+    # Another seed than the splits': under theirs, the first prompts are those of which the hand-written were held out.
+    sample = sorted([*splits.focus, *splits.others], key=lambda prompt: share_of(prompt.key, recipe.seed + 1))
     write_statistics(output, tiers[0], sample[:_STATISTICS_PROMPTS], prompts or sample[:1000], splits.labels)
     names += [tiered.STATISTICS, tiered.DISTANCES]
     if write_topics(output, tiers[0], splits.focus):

@@ -9,7 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from router.data.augment import augment
+from router.data.augment import augment, augmented_parts
+from router.data.noise import Part
 from router.features import CONTEXT_CHARS, CONTEXT_LABEL, SELF_CONTAINED_CHARS, extract_text
 from router.prompts import Prompt
 from router.recipe import Recipe
@@ -21,7 +22,13 @@ _CONVERSATION_WEIGHT: Final = 3.0
 _STEM_SHARE: Final = 0.5
 """Exam questions are seen without their options this often."""
 _EARLIER_TURN_SHARE: Final = 0.12
-_MISLEADING_PROMPTS: Final = 200
+_MISLEADING_PROMPTS: Final = 2_000
+_ONE_SIDED_EXAM_SHARE: Final = 0.15
+"""Of the draws that fall on a source of exam items that all have one label: they teach that every exam item has it.
+
+The others become hand-written prompts of that label. Measured on MMLU, of which no row was seen, with eleven thousand
+school science items: 0.83 of five domains right when all such draws are kept, 0.87 with this share.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +61,9 @@ class _Pool:
     def size(self) -> int:
         return len(self._prompts)
 
-    def texts(self, count: int) -> list[str]:
-        return [prompt.text for prompt in self._prompts[:count]]
+    def texts(self, count: int, dice: random.Random) -> list[str]:
+        chosen = self._prompts if self.size <= count else dice.sample(self._prompts, count)
+        return [prompt.text for prompt in chosen]
 
     def draw(self, dice: random.Random) -> Prompt:
         return dice.choices(self._prompts, cum_weights=self._cumulative)[0]
@@ -69,9 +77,11 @@ class Sampler:
         self._labels = splits.labels
         self._focus = _pools(splits.focus, splits.labels)
         self._others = _pools(splits.others, splits.labels)
+        self._one_sided = _one_sided_exams(splits.others)
         self._focus_share = recipe.focus_share if self._focus else 0.0
         pools = self._focus or self._others
-        self._misleading = {label: pool.texts(_MISLEADING_PROMPTS) for label, pool in pools.items()}
+        dice = random.Random(recipe.seed)
+        self._misleading = {label: pool.texts(_MISLEADING_PROMPTS, dice) for label, pool in pools.items()}
 
     @property
     def size(self) -> int:
@@ -87,9 +97,19 @@ class Sampler:
             targets = np.stack([self._target(prompt) for prompt in prompts])
             yield Batch(texts, targets, [prompt.language for prompt in prompts])
 
+    def marked(self, count: int, *, size: int) -> Iterator[list[list[Part]]]:
+        """Yield `count` batches of altered prompts in parts that tell what was asked."""
+        dice = random.Random(self._recipe.seed)
+        for _ in range(count):
+            prompts = [self._draw(dice) for _ in range(size)]
+            yield [augmented_parts(_worded(p, dice), p.label, dice, others=self._misleading) for p in prompts]
+
     def _draw(self, dice: random.Random) -> Prompt:
         pools = self._focus if self._others == {} or dice.random() < self._focus_share else self._others
-        return pools[dice.choice(sorted(pools))].draw(dice)
+        prompt = pools[dice.choice(sorted(pools))].draw(dice)
+        if prompt.source in self._one_sided and prompt.label in self._focus and dice.random() >= _ONE_SIDED_EXAM_SHARE:
+            return self._focus[prompt.label].draw(dice)
+        return prompt
 
     def _target(self, prompt: Prompt) -> FloatArray:
         target = np.zeros(len(self._labels), dtype=np.float32)
@@ -101,12 +121,17 @@ class Sampler:
         return target
 
     def _altered(self, prompt: Prompt, dice: random.Random) -> str:
-        text = prompt.stem if prompt.stem and dice.random() < _STEM_SHARE else prompt.text
+        text = _worded(prompt, dice)
         text = extract_text(augment(text, prompt.label, dice, others=self._misleading)).text or text
         short = 30 < len(text) < SELF_CONTAINED_CHARS
         if not prompt.conversation and short and dice.random() < _EARLIER_TURN_SHARE:
             text = f"{text}\n{CONTEXT_LABEL}{self._draw(dice).text[:CONTEXT_CHARS]}"
         return text
+
+
+def _worded(prompt: Prompt, dice: random.Random) -> str:
+    """Return the prompt, an exam question sometimes without its options."""
+    return prompt.stem if prompt.stem and dice.random() < _STEM_SHARE else prompt.text
 
 
 def _pools(prompts: Sequence[Prompt], labels: Sequence[str]) -> dict[str, _Pool]:
@@ -115,3 +140,12 @@ def _pools(prompts: Sequence[Prompt], labels: Sequence[str]) -> dict[str, _Pool]
         if prompt.text:
             by_label.setdefault(prompt.label, []).append(prompt)
     return {label: _Pool(by_label[label]) for label in labels if label in by_label}
+
+
+def _one_sided_exams(prompts: Sequence[Prompt]) -> frozenset[str]:
+    """Return the sources of exam items (a question and its options) that have one label only."""
+    labels: dict[str, set[str]] = {}
+    for prompt in prompts:
+        labels.setdefault(prompt.source, set()).add(prompt.label)
+    exams = {prompt.source for prompt in prompts if prompt.stem and prompt.stem != prompt.text}
+    return frozenset(source for source in exams if len(labels[source]) == 1)

@@ -20,7 +20,7 @@ from tests.harness import RawAnswer, RunningGateway, run_gateway, send_raw
 
 Headers = tuple[tuple[str, str], ...]
 
-HOST = ("host", "gateway")
+HOST = ("host", "localhost")
 JSON: Headers = (HOST, ("content-type", "application/json"))
 WORD = "math"
 """Stands in the text of every valid body, for tests to replace."""
@@ -137,6 +137,11 @@ async def open_town(
 def forwarded(town: Town) -> int:
     """How many prompts have reached any expert, of the last 512."""
     return sum(len(server.prompts) for server in town.servers.values())
+
+
+async def open_connections(gateway: RunningGateway) -> float:
+    """How many clients are connected, the one that asks among them."""
+    return (await gateway.metric("pointsman_connections"))["pointsman_connections"]
 
 
 class Connection:

@@ -226,7 +226,7 @@ async def test_model_known_is_answered_by_its_expert(town: Town, model: str) -> 
 
 
 async def test_policy_unknown_is_refused(town: Town) -> None:
-    headers = (("host", "x"), ("content-type", "application/json"), ("x-pointsman-policy", "canary"))
+    headers = (("host", "localhost"), ("content-type", "application/json"), ("x-pointsman-policy", "canary"))
     error = await refused(town.gateway, request(body_of(Endpoint.CHAT), headers=headers), code="unknown_policy")
     assert "canary" not in str(error)
     raw = request(body_of(Endpoint.CHAT, model="auto:canary"))
@@ -234,6 +234,6 @@ async def test_policy_unknown_is_refused(town: Town) -> None:
 
 
 async def test_policy_unknown_in_the_header_is_not_blamed_on_model(town: Town) -> None:
-    headers = (("host", "x"), ("content-type", "application/json"), ("x-pointsman-policy", "canary"))
+    headers = (("host", "localhost"), ("content-type", "application/json"), ("x-pointsman-policy", "canary"))
     error = await refused(town.gateway, request(body_of(Endpoint.CHAT), headers=headers), code="unknown_policy")
     assert error["param"] != "model"

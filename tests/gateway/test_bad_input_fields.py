@@ -79,9 +79,11 @@ async def test_numbers_at_their_bounds_are_accepted(town: Town) -> None:
 
 
 DENIED_VALUES: tuple[Any, ...] = ({}, "x", None)
+# At these values they mean nothing, and clients write out defaults.
+NEUTRAL: dict[str, tuple[Any, ...]] = {"priority": (None, 0), "background": (None, False), "request_id": (None,)}
 
 
-@pytest.mark.parametrize("field", DENIED_FIELDS)
+@pytest.mark.parametrize("field", [field for field in DENIED_FIELDS if field not in NEUTRAL])
 async def test_field_denied_is_refused_by_name(town: Town, field: str) -> None:
     before = forwarded(town)
     for endpoint in Endpoint:
@@ -89,6 +91,21 @@ async def test_field_denied_is_refused_by_name(town: Town, field: str) -> None:
             raw = request(body_of(endpoint, **{field: value}), path=endpoint.path)
             assert (await refused(town.gateway, raw, path=endpoint.path))["param"] == field
     assert forwarded(town) == before
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [("priority", (-1, 1, 2**63, "0", {}, -0.5)), ("background", (True, 1, "no")), ("request_id", ("", "other's", 0))],
+)
+async def test_field_denied_is_let_through_at_its_default_only(town: Town, field: str, values: tuple[Any, ...]) -> None:
+    before = forwarded(town)
+    for endpoint in GENERATING:
+        for value in values:
+            raw = request(body_of(endpoint, **{field: value}), path=endpoint.path)
+            assert (await refused(town.gateway, raw, path=endpoint.path))["param"] == field
+    assert forwarded(town) == before
+    for neutral in NEUTRAL[field]:
+        assert (await town.gateway.chat("math", **{field: neutral})).status_code == 200
 
 
 @pytest.mark.parametrize("given", [{"chat_template": "{{ 7*7 }}"}, {"enable_thinking": True, "tools": []}, {"": 1}])

@@ -60,7 +60,7 @@ def write_config(folder: Path, **sections: object) -> Path:
     config = {
         "generalist": {"model": "g", "upstreams": [addresses[0]]},
         "experts": {"math": {"model": "m", "domains": ["math"], "upstreams": [addresses[1]]}},
-        "server": {"port": free_port()},
+        "server": {"port": free_port(), "drain_grace_s": 0},
         **sections,
     }
     path = folder / "experts.yaml"

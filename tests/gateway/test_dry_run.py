@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from gateway.dry_run import decide_offline, describe
-from gateway.thresholds import UnknownDomain
 from gateway.settings import Settings
+from gateway.thresholds import UnknownDomain
 from router.explanation import Topics
 from tests.conftest import settings_for
 from tests.harness import FaultyScorer, KeywordScorer

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 import orjson
 import pytest
 import pytest_asyncio
+from pydantic import ValidationError
 
+from gateway.settings import ServerSettings
 from gateway.types import Endpoint
 from tests.conftest import Town
 from tests.faults.raw import (
@@ -66,10 +68,62 @@ async def test_host_not_exactly_one_is_refused(town: Town, headers: tuple[tuple[
     assert forwarded(town) == before
 
 
-@pytest.mark.parametrize("host", ["gateway", "gateway:8080", "127.0.0.1", "[::1]:8080", "a_b.example"])
-async def test_host_ordinary_is_accepted(town: Town, host: str) -> None:
-    answer = await send_raw(town.gateway.url, request(BODY, headers=(("host", host), CONTENT_TYPE)))
-    assert answer.status == 200
+async def status_for_host(town: Town, host: str, *more: tuple[str, str]) -> int:
+    """How a request to this host is answered; refusals must have reached nobody."""
+    before = forwarded(town)
+    answer = await send_raw(town.gateway.url, request(BODY, headers=(("host", host), CONTENT_TYPE, *more)))
+    if answer.status != 200:
+        check_refusal(answer, 400, code="unknown_host")
+        assert b"evil" not in answer.body
+    assert forwarded(town) == before + (answer.status == 200)
+    return answer.status
+
+
+OWN_HOSTS = ["localhost", "LocalHost:8080", "app.localhost:1", "localhost.", "127.0.0.1", "127.0.0.1:99", "[::1]:8080"]
+OWN_HOSTS += ["10.1.2.3", "[::ffff:127.0.0.1]"]
+
+
+@pytest.mark.parametrize("host", OWN_HOSTS)
+async def test_host_of_ours_is_accepted(town: Town, host: str) -> None:
+    assert await status_for_host(town, host) == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *["evil.example", "evil.example:8080", "localhost.evil.example", "evil-localhost", "localhost-evil.example"],
+        *["127.0.0.1.evil.example", "127.0.0.1.nip.io", "1.2.3.4.5", "0x7f.1", "2130706433", "[::1].evil.example"],
+        *["gateway", "localhost:80:80", ".localhost.evil"],
+    ],
+)
+async def test_h8_host_of_a_rebound_name_is_refused_where_no_key_is_needed(town: Town, host: str) -> None:
+    """The name of a foreign page that now means our address: its requests carry that name (DNS rebinding)."""
+    assert await status_for_host(town, host) == 400
+
+
+@pytest.mark.parametrize("host", ["gateway", "gateway:8080", "a_b.example"])
+async def test_host_of_any_name_is_accepted_where_keys_are_needed(locked: Town, host: str) -> None:
+    assert await status_for_host(locked, host, ("x-api-key", KEYS[0])) == 200
+
+
+async def test_host_is_checked_against_the_names_that_are_listed() -> None:
+    server = {"port": 0, "log_requests": False, "hosts": ["Api.Example.com", "*.inner.example"]}
+    async with open_town(server=server) as town:
+        for host in ("api.example.com", "API.example.COM:443", "a.inner.example", "a.b.inner.example.", *OWN_HOSTS):
+            assert await status_for_host(town, host) == 200, host
+        for host in ("example.com", "x.api.example.com", "inner.example", "ainner.example", "gateway"):
+            assert await status_for_host(town, host) == 400, host
+
+
+async def test_host_of_any_name_is_accepted_with_a_star() -> None:
+    async with open_town(server={"port": 0, "log_requests": False, "hosts": ["*"]}) as town:
+        assert await status_for_host(town, "evil.example") == 200
+
+
+@pytest.mark.parametrize("names", [["http://a"], ["a:80"], ["a b"], [""], ["*.*"], ["a.*"], ["[::1]"], ["é"]])
+async def test_host_that_could_never_match_is_no_setting(names: list[str]) -> None:
+    with pytest.raises(ValidationError):
+        ServerSettings.model_validate({"hosts": names})
 
 
 async def test_host_missing_in_http_1_0_is_accepted(town: Town) -> None:

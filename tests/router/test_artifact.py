@@ -17,7 +17,7 @@ from router import ArtifactError, load_scorer
 from router.artifact import sha256_of
 
 DEFAULT = Path(router.__file__).parent / "artifacts" / "default"
-FILES = ("pieces.model", "scales.npz", "fast.int8.onnx", "fast.npz", "transformer.int8.onnx", "tokenizer.json",
+FILES = ("pieces.model", "scales.npz", "fast.int8.onnx", "transformer.int8.onnx", "tokenizer.json",
          "transformer.npz", "distances.npz")  # fmt: skip
 
 CALIBRATION = {"first": 1, "pair": [1, 1], "hand_over": 1, "least_readable": 1, "first_shift": [], "pair_shift": []}
@@ -176,16 +176,16 @@ def test_load_scorer_file_of_garbage_with_a_right_hash_is_refused(folder: Path, 
 
 def test_load_scorer_head_that_is_a_pickle_is_refused(folder: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "evil.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    replace_file(folder, "fast.npz", (tmp_path / "evil.npy").read_bytes())
-    assert_refused(folder, r"fast\.npz cannot be read")
+    replace_file(folder, "transformer.npz", (tmp_path / "evil.npy").read_bytes())
+    assert_refused(folder, r"transformer\.npz cannot be read")
 
 
-def test_load_scorer_head_of_numbers_that_are_not_finite_is_refused(folder: Path) -> None:
-    with np.load(DEFAULT / "fast.npz") as stored:
+def test_load_scorer_scales_that_are_not_finite_are_refused(folder: Path) -> None:
+    with np.load(DEFAULT / "scales.npz") as stored:
         arrays = {name: stored[name] for name in stored.files}
-    arrays["weights"] = np.full_like(arrays["weights"], np.nan)
-    np.savez(folder / "fast.npz", **arrays)
-    change_card(folder, lambda card: card["files"].update({"fast.npz": sha256_of(folder / "fast.npz")}))
+    arrays["scale"] = np.full_like(arrays["scale"], np.nan)
+    np.savez(folder / "scales.npz", **arrays)
+    change_card(folder, lambda card: card["files"].update({"scales.npz": sha256_of(folder / "scales.npz")}))
     assert_refused(folder, "not finite")
 
 

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from router.data import augment, with_typos
-from router.data.augment import PHRASES
+from router.data.phrases import PHRASES
 from router.evaluation import perturbations
 from router.features import CONTEXT_LABEL, extract_text
 

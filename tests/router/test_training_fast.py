@@ -26,13 +26,20 @@ def exam(source: str, label: str, count: int) -> list[Prompt]:
     ]
 
 
-def test_sampler_draws_a_one_sided_exam_less_than_one_of_two_labels() -> None:
-    others = [*exam("schoolbook", "science", 100), *exam("mixed", "science", 100), *exam("mixed-law", "law", 100)]
-    others += [replace(prompt, source="mixed", key=f"m{prompt.key}") for prompt in exam("x", "law", 100)]
-    splits = make_splits([], others, RECIPE)
+def test_sampler_replaces_most_draws_of_a_one_sided_exam_by_hand_written_prompts() -> None:
+    focus = [
+        Prompt(f"own {label} {n}", label, source="own", key=f"o{label}{n}")
+        for label in ("law", "science")
+        for n in range(50)
+    ]
+    mixed = [*exam("mixed", "law", 100), *exam("mixed", "science", 1)]
+    others = [*exam("schoolbook", "science", 100), *[replace(p, key=f"{p.label}{p.key}") for p in mixed]]
+    splits = make_splits(focus, others, RECIPE)
     (batch,) = Sampler(splits, RECIPE).batches(1, altered=0)
     drawn = [text.split()[0] for text in batch.texts]
-    assert 0 < drawn.count("schoolbook") < 0.4 * drawn.count("mixed")
+    assert 0 < drawn.count("schoolbook") < 0.15 * len(drawn)
+    assert drawn.count("mixed") > 0.4 * len(drawn)
+    assert 0.4 < batch.targets[:, 0].mean() < 0.6
 
 
 def test_sampler_marked_prompts_say_what_was_asked() -> None:
