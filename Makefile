@@ -13,7 +13,7 @@ FUZZ_VENV := .venv-fuzz
 FUZZ := $(FUZZ_VENV)/.fuzz
 FUZZ_S ?= 600
 
-.PHONY: help demo test test-train test-vllm test-container fuzz lint format lock schema clean
+.PHONY: help demo test test-slow test-train test-vllm test-container fuzz lint format lock schema clean
 
 help: ## what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +22,10 @@ demo: $(SERVE) ## simulated experts and the gateway on 127.0.0.1:8080
 	@$(BIN)/pointsman demo
 
 test: $(DEV) ## the quick suite, under two minutes
-	$(BIN)/python -m pytest -m "not slow and not vllm and not container" -n 2
+	$(BIN)/python -m pytest -m "not slow and not vllm and not container" -n 4
+
+test-slow: $(DEV) ## what starts whole processes, kills and fills them: minutes
+	$(BIN)/python -m pytest tests/faults tests/gateway -m "slow and not vllm and not container" -n 2
 
 test-train: $(TRAIN) ## the router's tests with the training libraries, in an environment of their own
 	$(TRAIN_VENV)/bin/python -m pytest tests/router -m "not vllm and not container"

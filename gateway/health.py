@@ -288,4 +288,6 @@ def _listed(status: int, body: bytes) -> tuple[frozenset[str] | None, dict[str, 
         names = frozenset(name for name in own if isinstance(name, str)) if complete else None
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return None, {}
-    return names, {name: length for name, length in found.items() if isinstance(length, int)}
+    return names, {
+        name: length for name, length in found.items() if isinstance(name, str) and type(length) is int and length > 0
+    }

@@ -26,6 +26,8 @@ from tests.faults.lifecycle import (
 )
 from tests.faults.raw import Connection, request
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.slow
 async def test_d1_sigterm_with_200_streams(tmp_path: Path) -> None:

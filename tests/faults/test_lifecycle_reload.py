@@ -14,6 +14,8 @@ import router
 from tests.faults.lifecycle import chat_body, last_error, open_streams, rest_of, serve, simulated, write_config
 from tests.faults.raw import Connection, request
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = Path(router.__file__).parent / "artifacts" / "default"
 CODE = "Write a Python function that sorts a list."
 

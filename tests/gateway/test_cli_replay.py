@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "outcomes"
 TABLES = ("llmrouter_9models", "routellm_gsm8k", "routellm_mmlu", "routerarena_cached")
 SUMS = "Solve the equation {0}x + {1} = {2} for x and show each step."

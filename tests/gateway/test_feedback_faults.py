@@ -22,6 +22,8 @@ from gateway.sim.server import SimServer
 from gateway.stores.feedback import check
 from tests.conftest import quick_expert
 
+pytestmark = pytest.mark.slow
+
 START_S = 30.0
 
 
