@@ -15,7 +15,7 @@ import numpy as np
 import sentencepiece
 
 from router.artifact import Card
-from router.errors import ArtifactError
+from router.errors import ArtifactError, ScorerError
 from router.scores import FloatArray
 from router.tiers.arrays import load_arrays
 from router.tiers.reading import Reading, unit
@@ -115,7 +115,10 @@ class FastTier:
 
     def __init__(self, folder: Path, card: Card, *, threads: int) -> None:
         self.encoder = FastEncoder(folder, threads=threads)
-        _, logits, readable = self._outputs([BEGIN_ID, END_ID])
+        try:
+            _, logits, readable = self._outputs([BEGIN_ID, END_ID])
+        except ScorerError as error:
+            raise ArtifactError(folder, f"{GRAPH} cannot be run: {error}") from error
         if logits.shape != (2, len(card.base_labels)) or readable.shape != (2, 1):
             raise ArtifactError(folder, f"{GRAPH} does not answer for {len(card.base_labels)} labels")
 
