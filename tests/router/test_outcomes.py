@@ -68,7 +68,7 @@ def test_long_file_of_domains_alone_keeps_every_row_apart(tmp_path: Path) -> Non
 def test_jsonl_gzipped_with_missing_fields_is_read(tmp_path: Path) -> None:
     rows = [{"prompt": "a", "x": True, "y": 0.5, "tags": ["n"]}, {"prompt": "b", "x": None}, {"prompt": "c", "y": 1}]
     path = tmp_path / "outcomes.jsonl.gz"
-    path.write_bytes(gzip.compress("\n".join(json.dumps(row) for row in rows).encode()))
+    path.write_bytes(gzip.compress("\n".join(json.dumps(row) for row in rows).encode(), mtime=0))
     table = read_outcomes(path)
     assert table.experts == ("x", "y")
     np.testing.assert_array_equal(table.scores, [[1, 0.5], [np.nan, np.nan], [np.nan, 1]])
@@ -128,7 +128,7 @@ def test_bad_file_is_named_with_its_line_and_without_its_text(tmp_path: Path, co
     [
         ("o.txt", b"prompt,a\nx,1\n", "expected a file named"),
         ("o.csv.gz", b"prompt,a\nx,1\n", "damaged gzip file"),
-        ("o.csv.gz", gzip.compress(b"prompt,a\nx,1\n" * 99)[:-20], "damaged gzip file"),
+        ("o.csv.gz", gzip.compress(b"prompt,a\nx,1\n" * 99, mtime=0)[:-20], "damaged gzip file"),
         ("o.csv", b"prompt,a\n\xff\xfe,1\n", "not UTF-8"),
         ("o.jsonl", b'{"prompt": "x", "a": 1}\n[1]\n', ":2: expected an object"),
         ("o.jsonl", b'{"prompt": "x", "a": 1}\n{"prompt"\n', ":2: not valid JSON"),
