@@ -50,7 +50,7 @@ class Recipe:
     max_tokens: int = 64
     encoder_rate: float = 1.5e-4
     head_rate: float = 1e-3
-    layers: int = 4
+    layers: int = 0
     frozen_layers: int = 0
     alternative_share: float = 0.3
     test_share: float = 0.06

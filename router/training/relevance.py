@@ -21,8 +21,9 @@ from router.training.sampling import Sampler
 
 REACH: Final = 4
 """Tokens on each side that a token's relevance depends on, besides the mean of all tokens."""
-LEAST: Final = 0.02
-"""Weight of the least relevant token: a prompt of small talk alone is still read."""
+LEAST: Final = 0.12
+"""Weight of the least relevant token: a prompt of small talk alone is still read. At 0.02 prompts in other languages
+were 1.7 points less often right, for no more than a point of consistency."""
 _NARROW: Final = 64
 _HIDDEN: Final = 48
 _BATCH: Final = 64
