@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.errors import PointsmanError
+
 
 @dataclass(slots=True)
 class Usage:
@@ -32,6 +34,10 @@ class Held(Protocol):
 
     def close(self) -> None:
         """Let go of it; a second call does nothing."""
+        ...
+
+    def ended(self, error: PointsmanError | None) -> None:
+        """Say how a stream ended, None: well; then let go of it."""
         ...
 
 

@@ -181,11 +181,17 @@ class Breaker:
         """When the present ejection ends, by the breaker's clock; None while there is none."""
         return self._open_until
 
-    def configure(self, settings: BreakerSettings, spare: Callable[[], bool]) -> None:
+    def configure(
+        self,
+        settings: BreakerSettings,
+        spare: Callable[[], bool],
+        changed: Callable[[BreakerState, Why | None], None] | None = None,
+    ) -> None:
         """Take other limits, after a change of the configuration; what is known of the server stays."""
         if settings.window_s != self._settings.window_s:
             self._window = Window(settings.window_s)
         self._settings, self._spare = settings, spare
+        self._changed = changed or self._changed
 
     def begin(self) -> Trial:
         """Send a request: to a server of any rank, the caller has its reasons."""

@@ -107,6 +107,7 @@ class RequestCalls:
         # vLLM names an answer by its request's id and wants no two of one name at once.
         request_id = whole.request_id if number == 1 else f"{whole.request_id}-{number}"
         context = RequestContext(request_id, whole.endpoint, whole.catalog, grant=whole.grant)
+        context.running, context.conversation = whole.running, whole.conversation
         context.decision = replace(whole.decision, expert=experts[0], fallbacks=tuple(experts[1:]))
         whole.dispatched = whole.dispatched or time.perf_counter()
         call = Call(experts[0])

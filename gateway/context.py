@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from gateway.answers import Usage as Usage
 from gateway.conversation import Conversation
 from gateway.policies import Policy
+from gateway.retry_budget import Running
 from gateway.sessions import Session
 from gateway.types import Candidate, Catalog, Decision, Endpoint, Grant, RoutingInput
 from router import DomainScores, Features, Thresholds
@@ -71,6 +72,7 @@ class RequestContext:
     cost_limit: float | None = None
     strategy: StrategyUse | None = None
     rewrite: str | None = None
+    running: Running | None = None
     attempts: list[Attempt] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
     status: int = 0

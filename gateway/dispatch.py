@@ -11,11 +11,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from math import ceil
 
 import orjson
 
 from gateway.adapters import denies_model
 from gateway.answers import Opened
+from gateway.breaker import Rank
 from gateway.context import Attempt, RequestContext
 from gateway.cutoff import Cutoff
 from gateway.errors import (
@@ -24,12 +26,16 @@ from gateway.errors import (
     UpstreamModelMissing,
     UpstreamRefused,
     UpstreamReset,
+    UpstreamSaturated,
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from gateway.health import Fleet, Lease, UpstreamState
+from gateway.health import Fleet
+from gateway.leases import Lease, UpstreamState
 from gateway.metrics import Metrics
 from gateway.openai import ApiRequest
+from gateway.opening import Opening
+from gateway.retry_budget import RetryBudget
 from gateway.rewriting import rewritten
 from gateway.settings import LimitSettings
 from gateway.streaming import note_usage
@@ -45,7 +51,10 @@ PARSED_WHOLE_BYTES = 256 * 1024
 class Dispatcher:
     """Sends requests to upstreams."""
 
-    def __init__(self, client: UpstreamClient, fleet: Fleet, metrics: Metrics, limits: LimitSettings) -> None:
+    def __init__(
+        self, client: UpstreamClient, fleet: Fleet, metrics: Metrics, limits: LimitSettings, budget: RetryBudget
+    ) -> None:
+        self.budget = budget
         self._client = client
         self._fleet = fleet
         self._metrics = metrics
@@ -66,6 +75,9 @@ class Dispatcher:
         failure: UpstreamError | Opened | None = None
         for expert, state in self._candidates(context):
             if failure is not None:
+                if not await self._may_retry(context, failure):
+                    self._metrics.reliability.exhausted.inc()
+                    break
                 self._metrics.retries.labels(context.attempts[-1].outcome).inc()
             attempt = Attempt(expert.name, state.url)
             context.attempts.append(attempt)
@@ -82,6 +94,8 @@ class Dispatcher:
             attempt.status = opened.status
             attempt.outcome = "ok" if opened.status < 400 else "passed"
             context.chosen = expert.name
+            if context.running is not None:
+                context.running.began()
             if opened.status not in RETRYABLE_STATUSES:
                 return opened
             attempt.outcome = f"status_{opened.status}"
@@ -91,6 +105,12 @@ class Dispatcher:
         assert failure is not None, "an expert has at least one upstream"
         raise failure
 
+    async def _may_retry(self, context: RequestContext, failure: UpstreamError | Opened) -> bool:
+        """Ask the budget; what cost no server anything is free."""
+        if isinstance(failure, UpstreamUnreachable | UpstreamSaturated) or context.running is None:
+            return True
+        return await context.running.retry(context.grant.name)
+
     def _candidates(self, context: RequestContext) -> Iterator[tuple[Expert, UpstreamState]]:
         """Yield whom to try: the chosen expert's servers, then each fallback's best.
 
@@ -98,13 +118,21 @@ class Dispatcher:
         """
         decision = context.decision
         assert decision is not None
-        states = self._fleet.candidates(decision.expert)
+        key = None if context.conversation is None else str(context.conversation.draw).encode()
+        states = self._fleet.candidates(decision.expert, key)
         for state in states:
-            yield decision.expert, state
-        if len(states) == 1 and context.attempts[-1].outcome == UpstreamReset.code:
+            if self._fleet.takes(state, decision.expert):
+                yield decision.expert, state
+        if len(states) == 1 and context.attempts and context.attempts[-1].outcome == UpstreamReset.code:
             yield decision.expert, states[0]
         for expert in decision.fallbacks:
-            yield expert, self._fleet.candidates(expert)[0]
+            best = self._fleet.candidates(expert, key)[0]
+            if self._fleet.takes(best, expert):
+                yield expert, best
+        if not context.attempts:
+            # Nobody takes requests: trying beats refusing.
+            yield from ((decision.expert, state) for state in states)
+            yield from ((expert, self._fleet.candidates(expert, key)[0]) for expert in decision.fallbacks)
 
     async def _try(
         self, request: ApiRequest, context: RequestContext, cutoff: Cutoff, expert: Expert, state: UpstreamState
@@ -112,17 +140,25 @@ class Dispatcher:
         body = _as_sent(request, context, expert).encode(expert.model)
         context.dispatched = context.dispatched or time.perf_counter()
         url, timeouts = state.url + request.endpoint.path, expert.timeouts
-        lease = Lease(state)
+        if state.breaker.rank is Rank.SATURATED:
+            seconds = str(max(1, ceil(state.breaker.busy_s)))
+            raise UpstreamSaturated("The expert's servers are busy.", headers=(("retry-after", seconds),))
+        lease = Lease(state, await state.limiter.place(context.grant.name))
         try:
             with cutoff.phase(timeouts.first_token_s if request.stream else timeouts.total_s, _no_first_token):
                 lease.response = await self._client.post(url, body, _headers(context, expert), timeouts.connect_s)
                 opened = await self._read_opening(request, context, lease)
+        except UpstreamError as error:
+            lease.ended(error)
+            raise
         except BaseException:
             lease.close()
             raise
         self._fleet.succeeded(state)
         if opened.stream is None:
-            lease.close()
+            lease.answered(opened.status, opened.retry_after)
+        else:
+            lease.began()
         if denies_model(opened.status, opened.first, expert.model):
             self._fleet.lost(state, expert.model)
             raise UpstreamModelMissing("The expert's server does not have its model at the moment.")
@@ -139,7 +175,7 @@ class Dispatcher:
         if response.header("content-encoding") not in (None, "identity"):
             raise UpstreamBadResponse("The expert's server sent a compressed answer.")
         if status == 200 and request.stream:
-            return await self._read_stream_start(response, content_type, lease)
+            return await self._read_stream_start(request.endpoint, response, content_type, lease)
         body = await response.read_all(self._limits.response_bytes)
         if status == 200:
             if not content_type.startswith("application/json"):
@@ -147,13 +183,18 @@ class Dispatcher:
             _read_plain(body, context)
         return Opened(status, content_type, body, lease, retry_after=response.header("retry-after"))
 
-    async def _read_stream_start(self, response: UpstreamResponse, content_type: str, lease: Lease) -> Opened:
+    async def _read_stream_start(
+        self, endpoint: Endpoint, response: UpstreamResponse, content_type: str, lease: Lease
+    ) -> Opened:
         if not content_type.startswith("text/event-stream"):
             raise UpstreamBadResponse("The expert's server did not answer with a stream.")
-        first = await response.read_chunk()
-        if not first:
-            raise UpstreamReset("The expert's server ended its stream before it began.")
-        return Opened(200, content_type, first, lease, stream=response)
+        opening = Opening(endpoint, self._limits.event_bytes)
+        while not opening.begun:
+            chunk = await response.read_chunk()
+            if not chunk:
+                raise UpstreamReset("The expert's server ended its stream before it began.")
+            opening.feed(chunk)
+        return Opened(200, content_type, opening.held, lease, stream=response)
 
     def _note_failure(self, state: UpstreamState, error: UpstreamError) -> None:
         # A refusal of our key or a bad body says nothing about whether the server is up.

@@ -11,77 +11,39 @@ import asyncio
 import random
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import orjson
 import structlog
 
 from gateway.adapters import AdapterLoader
+from gateway.breaker import BreakerState, Rank, Why
 from gateway.errors import UpstreamBadResponse, UpstreamError
+from gateway.leases import UpstreamState as UpstreamState
 from gateway.metrics import Metrics
 from gateway.settings import HealthSettings, TimeoutSettings
+from gateway.settings.reliability import BalancingSettings, BreakerSettings, ConcurrencySettings
+from gateway.spread import Spread
 from gateway.types import Catalog, Expert, Reason
 from gateway.upstream import UpstreamClient, UpstreamResponse
 
 log = structlog.get_logger(__name__)
 
+_MILDEST_FIRST = (None, Reason.SATURATED, Reason.ADAPTER_MISSING, Reason.UNHEALTHY)
 MODELS_EVERY = 12  # probes; while something is missing, and after a failure, the list is read with every one
 MODELS_LIMIT_BYTES = 2**21  # some 4,500 adapters
 
 
-@dataclass(slots=True)
-class UpstreamState:
-    """One server as we see it now.
+class Reliability(NamedTuple):
+    """The settings that a fleet takes besides those of health."""
 
-    Attributes:
-        expected: served model names that experts of ours have at this server.
-        models: served model names it lists; None while that is not known, which counts as having all.
-        lengths: context limit in tokens by served model name.
-    """
-
-    url: str
-    authorization: str | None = field(default=None, repr=False)
-    up: bool = True
-    inflight: int = 0
-    failures: int = 0
-    probes: int = 0
-    expected: frozenset[str] = frozenset()
-    models: frozenset[str] | None = None
-    lengths: dict[str, int] = field(default_factory=dict)
-
-    def has(self, model: str) -> bool:
-        """Tell whether it lists the model, or its list is not known."""
-        return self.models is None or model in self.models
-
-    @property
-    def missing(self) -> frozenset[str]:
-        """What it should have and does not list."""
-        return frozenset() if self.models is None else self.expected - self.models
+    breaker: BreakerSettings = BreakerSettings()
+    concurrency: ConcurrencySettings = ConcurrencySettings()
+    balancing: BalancingSettings = BalancingSettings()
 
 
-class Lease:
-    """One request open at an upstream: counted from its making to its `close`, which also closes the answer.
-
-    Attributes:
-        response: the answer, once there is one.
-    """
-
-    __slots__ = ("_state", "response")
-
-    def __init__(self, state: UpstreamState) -> None:
-        self._state: UpstreamState | None = state
-        self.response: UpstreamResponse | None = None
-        state.inflight += 1
-
-    def close(self) -> None:
-        """Give the place back; a second call does nothing."""
-        if self._state is not None:
-            self._state.inflight -= 1
-            self._state = None
-            if self.response is not None:
-                self.response.close()
+DEFAULTS = Reliability()
 
 
 class Fleet:
@@ -95,6 +57,7 @@ class Fleet:
         timeouts: limits of probes.
         known: servers of a fleet before this one by address; those that stay keep all that is known of them, so that
             requests open there, failures and models go on being counted across a change of the configuration.
+        reliability: when a server is left alone, how much it gets, and which of them gets a request.
     """
 
     def __init__(
@@ -105,6 +68,7 @@ class Fleet:
         health: HealthSettings,
         timeouts: TimeoutSettings,
         known: Mapping[str, UpstreamState] | None = None,
+        reliability: Reliability = DEFAULTS,
     ) -> None:
         self._catalog = catalog
         self._client = client
@@ -116,11 +80,20 @@ class Fleet:
         self._sharing = _sharing(catalog)
         self._known = known or {}
         self.states = {url: self._known.get(url) or _state(url, experts) for url, experts in self._sharing.items()}
+        self._spread = Spread(reliability.balancing, random.Random())
+        for state in self.states.values():
+            state.breaker.configure(
+                reliability.breaker, partial(self._spare, state), partial(self._announce, state.url)
+            )
+            limits = reliability.concurrency
+            state.limiter.configure(limits.requests, limits.queue, limits.queue_s)
+            if self._known and state.url not in self._known:
+                state.breaker.ramp()
 
     def publish(self) -> None:
         """Show the servers and experts in the metrics, from now on as this fleet knows them."""
         for state in self.states.values():
-            self._metrics.watch_upstream(state.url, partial(getattr, state, "inflight"), partial(getattr, state, "up"))
+            self._metrics.reliability.watch_upstream(state)
         for expert in self._catalog.experts.values():
             self._metrics.watch_expert(expert.name, partial(self.usable, expert))
 
@@ -159,29 +132,52 @@ class Fleet:
 
     def state_of(self, expert: Expert) -> Reason | None:
         """Return why the expert cannot answer now: no server is up, or none that is has its model; None if it can."""
-        reason = Reason.UNHEALTHY
-        for upstream in expert.upstreams:
-            state = self.states[upstream.url]
-            if state.up:
-                if state.has(expert.model):
-                    return None
-                reason = Reason.ADAPTER_MISSING
-        return reason
+        reasons = {self._state_of(self.states[upstream.url], expert.model) for upstream in expert.upstreams}
+        return next((reason for reason in _MILDEST_FIRST if reason in reasons), Reason.UNHEALTHY)
+
+    def _state_of(self, state: UpstreamState, model: str) -> Reason | None:
+        rank = state.breaker.rank
+        if not state.up or rank is Rank.EJECTED:
+            return Reason.UNHEALTHY
+        if not state.has(model):
+            return Reason.ADAPTER_MISSING
+        return Reason.SATURATED if rank is Rank.SATURATED or state.limiter.refuses else None
+
+    def takes(self, state: UpstreamState, expert: Expert) -> bool:
+        """Tell whether a request may be sent there before the last resort."""
+        return self._state_of(state, expert.model) in (None, Reason.SATURATED)
+
+    def _rank(self, state: UpstreamState, model: str) -> int:
+        reason = self._state_of(state, model)
+        if reason is None:
+            return state.breaker.rank
+        return Rank.SATURATED + _MILDEST_FIRST.index(reason)
+
+    def _spare(self, state: UpstreamState) -> bool:
+        """Tell whether all experts of a server have another that takes requests."""
+        return all(
+            any(u.url != state.url and self.takes(self.states[u.url], expert) for u in expert.upstreams)
+            for expert in self._sharing[state.url]
+        )
+
+    def _announce(self, url: str, state: BreakerState, why: Why | None) -> None:
+        if why is not None:
+            self._metrics.reliability.ejected(url, why)
+            log.warning("upstream_ejected", upstream=url, why=why.value)
+        elif state is BreakerState.CLOSED:
+            log.info("upstream_back", upstream=url)
 
     def usable(self, expert: Expert) -> bool:
         """Tell whether at least one server of the expert is up and has its model."""
         return self.state_of(expert) is None
 
-    def candidates(self, expert: Expert) -> list[UpstreamState]:
+    def candidates(self, expert: Expert, key: bytes | None = None) -> list[UpstreamState]:
         """Return the expert's servers: first those that are up, have its model, and are least loaded; ties at random.
 
         Servers that are down or lack the model come last: when all are like that, trying one beats refusing.
         """
         states = [self.states[upstream.url] for upstream in expert.upstreams]
-        if len(states) > 1:
-            random.shuffle(states)
-            states.sort(key=lambda state: (not state.up, not state.has(expert.model), state.inflight))
-        return states
+        return self._spread.order(states, lambda state: self._rank(state, expert.model), key)
 
     def context_length(self, expert: Expert) -> int | None:
         """Return the context limit as configured, else the shortest any of its servers told."""
@@ -203,6 +199,7 @@ class Fleet:
         if not state.up:
             log.info("upstream_up", upstream=state.url)
             state.up = True
+            state.breaker.ramp()
 
     def lost(self, state: UpstreamState, model: str) -> None:
         """Note that a server said it has no such model; the next probe reads its list again."""
@@ -225,7 +222,9 @@ class Fleet:
             # One failed first probe is enough: nothing is known in the server's favour yet.
             state.failures += self._health.failures if not state.probes else 0
             self.failed(state, type(error).__name__)
+            state.breaker.checked(False)
         else:
+            state.breaker.checked(status == 200)
             self.succeeded(state) if status == 200 else self.failed(state, f"health {status}")
             state.probes += 1
 

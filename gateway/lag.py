@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from gateway.metrics import Metrics
 
-LAG_EVERY_S = 0.5
+LAG_EVERY_S = 0.25
 
 
 class Lag:
-    """Measures while it is entered; needs a running loop."""
+    """Measures while it is entered; needs a running loop.
 
-    def __init__(self, metrics: Metrics) -> None:
+    Args:
+        metrics: where it is shown.
+        told: called with every measurement, in seconds.
+    """
+
+    def __init__(self, metrics: Metrics, told: Callable[[float], None]) -> None:
         self._histogram = metrics.loop_lag
+        self._told = told
 
     def __enter__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -27,5 +34,7 @@ class Lag:
         self._timer = self._loop.call_at(self._due, self._measure)
 
     def _measure(self) -> None:
-        self._histogram.observe(max(0.0, self._loop.time() - self._due))
+        lag_s = max(0.0, self._loop.time() - self._due)
+        self._histogram.observe(lag_s)
+        self._told(lag_s)
         self._schedule()

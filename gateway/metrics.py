@@ -9,6 +9,7 @@ import prometheus_client as prometheus
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from gateway.context import RouteRecord
+from gateway.reliability_metrics import ReliabilityMetrics
 
 SHORT_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 LONG_S = (
@@ -29,6 +30,7 @@ LONG_S = (
     163.84,
     327.68,
 )
+SHED = frozenset({"overloaded", "too_many_open", "upstream_saturated", "too_many_connections"})
 SHARES = tuple(step / 20 for step in range(1, 21))
 
 
@@ -125,12 +127,7 @@ class Metrics:
             ("strategy",),
             registry=registry,
         )
-        self.inflight = Gauge(
-            "pointsman_upstream_inflight", "Requests open at an upstream.", ("upstream",), registry=registry
-        )
-        self.up = Gauge(
-            "pointsman_upstream_up", "1 when the upstream takes requests.", ("upstream",), registry=registry
-        )
+        self.reliability = ReliabilityMetrics(registry)
         self.expert_up = Gauge(
             "pointsman_expert_up",
             "1 when a server of the expert is up and has its model.",
@@ -188,18 +185,14 @@ class Metrics:
             registry=registry,
         )
 
-    def watch_upstream(self, url: str, inflight: Callable[[], float], up: Callable[[], float]) -> None:
-        """Read an upstream's gauges when scraped, so that requests do not have to write them."""
-        self.inflight.labels(url).set_function(inflight)
-        self.up.labels(url).set_function(up)
-
     def forget_configuration(self) -> None:
         """Drop the gauges of the configuration in use: a removed expert must not go on being shown as it last was."""
-        for gauge in (self.inflight, self.up, self.expert_up, self.threshold, self.catalog):
+        for gauge in (self.expert_up, self.threshold, self.catalog):
             gauge.clear()
+        self.reliability.forget_configuration()
 
     def watch_expert(self, name: str, usable: Callable[[], float]) -> None:
-        """Read an expert's gauge when scraped; see `watch_upstream`."""
+        """Read an expert's gauge when scraped, so that requests do not have to write it."""
         self.expert_up.labels(name).set_function(usable)
 
     def observe(self, record: RouteRecord) -> None:
@@ -212,6 +205,8 @@ class Metrics:
             self._child(self.errors, endpoint, record.error).inc()
             if record.error in ("client_left", "client_stalled"):
                 self.client_aborts.inc()
+            elif record.error in SHED:
+                self._child(self.reliability.shed, record.error).inc()
         if record.classify_s is not None:
             self.classify.observe(record.classify_s)
         self._observe_scores(record)

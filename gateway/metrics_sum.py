@@ -10,7 +10,17 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
 # Everything a process has so many of; of other gauges (up or down, times, thresholds) the largest value is shown.
-SUMMED = frozenset({"pointsman_upstream_inflight", "pointsman_connections"})
+SUMMED = frozenset(
+    f"pointsman_{name}"
+    for name in (
+        "upstream_inflight",
+        "upstream_waiting",
+        "connections",
+        "retries_running",
+        "requests_running",
+        "admission_limit",
+    )
+)
 _COUNTED = ("counter", "histogram")
 
 

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import structlog
 
+from gateway.admission import Admission
 from gateway.answering import Answering
 from gateway.budgets import Budgets
 from gateway.context import RequestContext, RouteRecord
@@ -21,12 +22,13 @@ from gateway.dispatch import Dispatcher
 from gateway.errors import PointsmanError, ShuttingDown
 from gateway.feedback import Feedback
 from gateway.generation import Generation, Plan, Running, plan
-from gateway.health import Fleet
+from gateway.health import Fleet, Reliability
 from gateway.lag import Lag
 from gateway.metrics import Metrics
 from gateway.pace import Pace
 from gateway.pipeline import Pipeline
 from gateway.recorder import Recorder
+from gateway.retry_budget import RetryBudget
 from gateway.scorers import Scorers
 from gateway.sessions import SessionTable, continued
 from gateway.settings import FeedbackSettings, Settings
@@ -59,6 +61,9 @@ class Gateway:
         self.metrics = Metrics()
         self.pace = Pace()
         self.budgets = Budgets()
+        self.retries = RetryBudget(settings.retries)
+        self.admission = Admission(settings.overload)
+        self.metrics.reliability.watch_process(self.admission, self.retries)
         self.sessions = SessionTable(settings.sessions.capacity, settings.sessions.idle_s)
         self.draining = False
         self.on_change: list[Callable[[Generation], None]] = []
@@ -110,7 +115,7 @@ class Gateway:
                 await self.feedback.__aenter__()
             stack.push_async_callback(self._close)
             self._use(await self._open(self._first))
-            stack.enter_context(Lag(self.metrics))
+            stack.enter_context(Lag(self.metrics, self._notice_lag))
             self._resources = stack.pop_all()
         return self
 
@@ -160,6 +165,10 @@ class Gateway:
         context.status, context.error = error.status, error.code
         self.recorder.put(context)
 
+    def _notice_lag(self, lag_s: float) -> None:
+        # The classifier's queue is the only one that all share, and `router.deadline_s` bounds it.
+        self.admission.observe(lag_s, 0.0)
+
     def _learn(self, context: RequestContext, record: RouteRecord) -> None:
         self.pace.note(record)
 
@@ -203,11 +212,12 @@ class Gateway:
                 settings.health,
                 settings.timeouts,
                 known=None if before is None else before.fleet.states,
+                reliability=Reliability(settings.breaker, settings.concurrency, settings.balancing),
             )
             pipeline = Pipeline(
                 settings, catalog, fleet, live, canary=canary, budgets=self.budgets, sessions=self.sessions
             )
-            dispatcher = Dispatcher(self._client, fleet, self.metrics, settings.limits)
+            dispatcher = Dispatcher(self._client, fleet, self.metrics, settings.limits, self.retries)
             answering = Answering(settings.strategies, settings.limits, dispatcher, scorer.labels)
             await stack.enter_async_context(fleet)
             return Generation(
@@ -235,6 +245,8 @@ class Gateway:
         self._current = generation
         self._show(generation)
         self._scorers.adjust(settings.router)
+        self.retries.configure(settings.retries)
+        self.admission.configure(settings.overload)
         self.sessions.resize(settings.sessions.capacity, settings.sessions.idle_s)
         if before is not None and before.settings.server.log_requests != settings.server.log_requests:
             self.recorder.log_lines(wanted=settings.server.log_requests)

@@ -83,6 +83,8 @@ class Reason(StrEnum):
     """The wanted expert does not speak the prompt's language."""
     CONTEXT_LENGTH = "context_length"
     """Prompt and `max_tokens` do not fit the wanted expert's context."""
+    SATURATED = "saturated"
+    """All servers of the wanted expert are busy."""
     ADAPTER_MISSING = "adapter_missing"
     """No server of the wanted expert has its model (LoRA adapter) loaded."""
     UNHEALTHY = "unhealthy"
@@ -106,6 +108,7 @@ REFUSING: frozenset[Reason] = frozenset({Reason.CAPABILITY, Reason.FORBIDDEN, Re
 LAST_RESORT: tuple[frozenset[Reason], ...] = (
     frozenset({Reason.LATENCY, Reason.LANGUAGE}),
     frozenset({Reason.CONTEXT_LENGTH}),
+    frozenset({Reason.SATURATED}),
     frozenset({Reason.ADAPTER_MISSING}),
     frozenset({Reason.UNHEALTHY}),
 )

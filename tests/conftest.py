@@ -30,6 +30,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "server": {"port": 0, "log_requests": False},
     "health": {"interval_s": 0.2},
     "router": {"deadline_s": 5},
+    "breaker": {"busy_s": 0.001},
 }
 
 

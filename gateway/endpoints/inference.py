@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from gateway.admission import Admitted
 from gateway.answers import Opened, Stream
 from gateway.context import RequestContext
 from gateway.controls import read_controls
@@ -54,7 +55,9 @@ class InferenceEndpoint:
         cutoff = Cutoff(generation.settings.timeouts.total_s)
         exchange = _Exchange(generation, context, cutoff, send)
         generation.running.begin(cutoff)
+        admitted: Admitted | None = None
         try:
+            admitted = self._gateway.admission.enter(context.grant.name)
             await exchange.run(scope, receive)
         except asyncio.CancelledError:
             # Not ours (the cutoff's become errors where they happen): the server gives up on running requests.
@@ -70,6 +73,8 @@ class InferenceEndpoint:
         finally:
             cutoff.close()
             generation.running.end(cutoff)
+            if admitted is not None:
+                admitted.close()
             self._gateway.recorder.put(context)
 
 
@@ -103,14 +108,18 @@ class _Exchange:
         with self._cutoff.phase(settings.timeouts.total_s, _too_long):
             controls = read_controls(headers)
             await generation.pipeline.decide(request, context, controls)
-        opened = await generation.answering.open(request, context, self._cutoff, controls.strategy)
-        try:
-            if opened.stream is None:
-                await self._send_plain(opened)
-            else:
-                await self._send_stream(opened, request)
-        finally:
-            opened.lease.close()
+        with generation.dispatcher.budget.running() as context.running:
+            opened = await generation.answering.open(request, context, self._cutoff, controls.strategy)
+            try:
+                if opened.stream is None:
+                    await self._send_plain(opened)
+                else:
+                    await self._send_stream(opened, request)
+            except UpstreamError as error:
+                opened.lease.ended(error)
+                raise
+            finally:
+                opened.lease.close()
 
     async def _send_plain(self, opened: Opened) -> None:
         context = self._context
@@ -147,8 +156,11 @@ class _Exchange:
         if relay.failure is not None:
             # The upstream's own error event has just gone out; its [DONE] must not follow.
             context.error = relay.failure.code
+            opened.lease.ended(relay.failure)
         elif not relay.finished:
             raise UpstreamReset("The expert's server ended its stream before it was complete.")
+        else:
+            opened.lease.ended(None)
         self._cutoff.unwatch()
         await self._body(b"", more=False)
 
@@ -247,7 +259,8 @@ def _decoded(headers: Headers) -> list[tuple[str, str]]:
 
 
 def _retry_after(error: UpstreamError) -> list[tuple[str, str]]:
-    return [("retry-after", "5")] if error.status == 503 else []
+    told = any(name == "retry-after" for name, _ in error.headers)
+    return [("retry-after", "5")] if error.status == 503 and not told else []
 
 
 def _client_stalled() -> ClientStalled:

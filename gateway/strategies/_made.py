@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from gateway.answers import Opened, Usage
+from gateway.errors import PointsmanError
 from gateway.sse import data_event
 
 DONE = b"data: [DONE]\n\n"
@@ -89,4 +90,7 @@ class _Nothing:
     """Keeps nothing open."""
 
     def close(self) -> None:
+        """Do nothing."""
+
+    def ended(self, error: PointsmanError | None) -> None:
         """Do nothing."""

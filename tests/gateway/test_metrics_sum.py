@@ -24,8 +24,8 @@ def process(retries: Sequence[int] = (), lags: Sequence[int] = (), **gauges: flo
         metrics.retries.labels(str(number)).inc(number)
     for lag in lags:
         metrics.loop_lag.observe(lag / 100)
-    metrics.inflight.labels("http://a").set(gauges.get("inflight", 0))
-    metrics.up.labels("http://a").set(gauges.get("up", 0))
+    metrics.reliability.inflight.labels("http://a").set(gauges.get("inflight", 0))
+    metrics.reliability.up.labels("http://a").set(gauges.get("up", 0))
     return metrics
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.answers import Opened
-from gateway.errors import UpstreamBadResponse
+from gateway.errors import PointsmanError, UpstreamBadResponse
 from gateway.strategies._logprobs import Confidence, Unasked, without_logprobs
 
 
@@ -30,6 +30,9 @@ class Chunks:
         return self._chunks.pop(0) if self._chunks else b""
 
     def close(self) -> None:
+        return None
+
+    def ended(self, error: PointsmanError | None) -> None:
         return None
 
 
