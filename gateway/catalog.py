@@ -47,6 +47,7 @@ def _expert(name: str, settings: ExpertSettings, defaults: TimeoutSettings) -> E
         ),
         price=None if settings.price is None else Price(settings.price.input, settings.price.output),
         context_length=settings.context_length,
+        max_open=settings.max_open,
         languages=frozenset(map(canonical, settings.languages)),
         adapter=settings.adapter.path if settings.adapter is not None and settings.adapter.load else None,
         rewrite=rewrite_of(settings.rewrite.system, settings.rewrite.prefix, settings.rewrite.suffix),

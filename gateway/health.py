@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -21,6 +22,7 @@ from gateway.adapters import AdapterLoader
 from gateway.breaker import BreakerState, Rank, Why
 from gateway.errors import UpstreamBadResponse, UpstreamError
 from gateway.leases import UpstreamState as UpstreamState
+from gateway.load import from_metrics
 from gateway.metrics import Metrics
 from gateway.settings import HealthSettings, TimeoutSettings
 from gateway.settings.reliability import BalancingSettings, BreakerSettings, ConcurrencySettings
@@ -80,13 +82,15 @@ class Fleet:
         self._sharing = _sharing(catalog)
         self._known = known or {}
         self.states = {url: self._known.get(url) or _state(url, experts) for url, experts in self._sharing.items()}
+        self._reads_load = reliability.balancing.server_load
         self._spread = Spread(reliability.balancing, random.Random())
         for state in self.states.values():
             state.breaker.configure(
                 reliability.breaker, partial(self._spare, state), partial(self._announce, state.url)
             )
             limits = reliability.concurrency
-            state.limiter.configure(limits.requests, limits.queue, limits.queue_s)
+            most = max(expert.max_open or limits.requests for expert in self._sharing[state.url])
+            state.limiter.configure(most, limits.queue, limits.queue_s)
             if self._known and state.url not in self._known:
                 state.breaker.ramp()
 
@@ -218,6 +222,8 @@ class Fleet:
                 status = (await self._get(state, "/health"))[0]
                 if status == 200 and (state.probes % MODELS_EVERY == 0 or state.failures or state.missing):
                     await self._read_models(state)
+                if status == 200 and self._reads_load:
+                    await self._read_load(state)
         except (UpstreamError, TimeoutError) as error:
             # One failed first probe is enough: nothing is known in the server's favour yet.
             state.failures += self._health.failures if not state.probes else 0
@@ -240,6 +246,12 @@ class Fleet:
             # Longer than we read: nothing is known then, but nothing is wrong with the server.
             status, body = 0, b""
         _note_models(state, *_listed(status, body))
+
+    async def _read_load(self, state: UpstreamState) -> None:
+        with suppress(UpstreamBadResponse):
+            status, page = await self._get(state, "/metrics")
+            load = from_metrics(page, time.monotonic()) if status == 200 else None
+            state.load = load or state.load
 
     async def _get(self, state: UpstreamState, path: str) -> tuple[int, bytes]:
         headers = {"authorization": state.authorization} if state.authorization else {}

@@ -1,9 +1,9 @@
-"""Reads what a server says of its load: vLLM's response header, or its page of metrics. Asks nobody.
+"""Reads what a server says of its load on its page of metrics. Asks nobody.
 
-The header is ORCA's `endpoint-load-metrics`; vLLM sends it with plain answers, not with streams, to requests that
-have `endpoint-load-metrics-format`. Everything else a server could write there is passed over.
+The page and not ORCA's `endpoint-load-metrics` header: vLLM sends that with plain answers only, not with streams, and
+writes a line into its log each time.
 
-Source: vLLM 0.32, `entrypoints/serve/utils/orca_metrics.py`; its two gauges have the same names in `/metrics`.
+Source: vLLM 0.32, `entrypoints/serve/utils/orca_metrics.py`; the gauges it reports are those read here.
 """
 
 from __future__ import annotations
@@ -13,15 +13,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import orjson
-
-HEADER = "endpoint-load-metrics"
-ASKING = ("endpoint-load-metrics-format", "json")
-LONGEST_HEADER = 4_096
 MOST_WAITING = 1e6
 
 _WAITING, _USAGE = "num_requests_waiting", "kv_cache_usage_perc"
-_TEXT = re.compile(r"named_metrics\.(\w{1,64})=([^,\s]{1,32})")
 _GAUGE = re.compile(rb"^vllm:(num_requests_waiting|kv_cache_usage_perc)(?:\{.*\})? +(\S{1,32})", re.MULTILINE)
 
 
@@ -43,30 +37,12 @@ class Load:
 UNKNOWN = Load()
 
 
-def from_header(value: str | None, now: float) -> Load | None:
-    """Read the header in either of its forms; None when it is missing or unreadable."""
-    if value is None or len(value) > LONGEST_HEADER:
-        return None
-    form, _, report = value.partition(" ")
-    if form == "JSON":
-        return _load(_json_metrics(report), now)
-    return _load(_TEXT.findall(report), now) if form == "TEXT" else None
-
-
 def from_metrics(page: bytes, now: float) -> Load | None:
     """Read a page of metrics; None when it has none of vLLM's gauges.
 
     A server with several engines has a row for each: their queues add up, of the caches the fullest counts.
     """
     return _load([(name.decode(), value.decode("ascii", "replace")) for name, value in _GAUGE.findall(page)], now)
-
-
-def _json_metrics(report: str) -> list[tuple[str, object]]:
-    try:
-        metrics = orjson.loads(report)["named_metrics"]
-    except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
-        return []
-    return list(metrics.items()) if isinstance(metrics, dict) else []
 
 
 def _load(metrics: Iterable[tuple[str, object]], now: float) -> Load | None:

@@ -13,10 +13,15 @@ from typing import Self
 
 import structlog
 
+from gateway.breaker import Breaker, BreakerState, Failure, Rank, Why
+from gateway.settings.reliability import BreakerSettings
 from gateway.types import Reason
 from router import DomainScores, Scorer, Thresholds
 
 log = structlog.get_logger(__name__)
+
+# A scorer that fails ten times in a row is not asked for some seconds: each call costs a core that others could use.
+BREAKER = BreakerSettings(server_failures=10, ejection_s=5, longest_ejection_s=60)
 
 _Waiting = tuple[str, asyncio.Future[DomainScores | None]]
 
@@ -29,10 +34,20 @@ class AsyncScorer:
         deadline_s: how long a request waits for its scores, queueing included.
         batch_size: most prompts in one call of the scorer.
         queue_size: most prompts waiting; one more is answered `SCORER_TIMEOUT` at once.
+        breaker: when a scorer that fails is left alone; prompts are answered `SCORER_ERROR` at once then.
     """
 
-    def __init__(self, scorer: Scorer, *, deadline_s: float, batch_size: int, queue_size: int) -> None:
+    def __init__(
+        self,
+        scorer: Scorer,
+        *,
+        deadline_s: float,
+        batch_size: int,
+        queue_size: int,
+        breaker: BreakerSettings = BREAKER,
+    ) -> None:
         self.scorer = scorer
+        self._breaker = Breaker(breaker, changed=_announce)
         self._deadline_s = deadline_s
         self._batch_size = batch_size
         self._queue_size = queue_size
@@ -72,6 +87,8 @@ class AsyncScorer:
         """Return the scores of one prompt, or the reason why there are none."""
         if not text:
             return Reason.NO_TEXT
+        if self._breaker.rank is Rank.EJECTED:
+            return Reason.SCORER_ERROR
         if len(self._waiting) >= self._queue_size:
             return Reason.SCORER_TIMEOUT
         answer: asyncio.Future[DomainScores | None] = asyncio.get_running_loop().create_future()
@@ -88,7 +105,12 @@ class AsyncScorer:
     async def _run_batches(self) -> None:
         loop = asyncio.get_running_loop()
         while batch := self._next_batch():
-            rows = await loop.run_in_executor(self._thread, self._score_batch, [text for text, _ in batch])
+            trial = self._breaker.begin()
+            try:
+                rows = await loop.run_in_executor(self._thread, self._score_batch, [text for text, _ in batch])
+                trial.succeeded() if rows is not None else trial.failed(Failure.SERVER)
+            finally:
+                trial.close()
             for index, (_, answer) in enumerate(batch):
                 if not answer.done():
                     answer.set_result(None if rows is None else rows[index])
@@ -113,3 +135,10 @@ class AsyncScorer:
             return None
         log.error("scorer_error", error="bad_output", prompts=len(texts))
         return None
+
+
+def _announce(state: BreakerState, why: Why | None) -> None:
+    if why is not None:
+        log.error("scorer_ejected", why=why.value)
+    elif state is BreakerState.CLOSED:
+        log.info("scorer_back")

@@ -163,6 +163,7 @@ class Expert:
 
     Attributes:
         languages: ISO 639-1 codes of the languages it speaks; empty means all.
+        max_open: most requests open at one of its servers, where it has a limit of its own.
         adapter: path, as its servers see it, of the LoRA adapter that may be loaded into them; None: load nothing.
     """
 
@@ -175,6 +176,7 @@ class Expert:
     timeouts: Timeouts
     price: Price | None = None
     context_length: int | None = None
+    max_open: int | None = None
     languages: frozenset[str] = frozenset()
     adapter: str | None = None
     rewrite: Rewrite | None = None

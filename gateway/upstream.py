@@ -121,6 +121,8 @@ class UpstreamClient:
                 allow_redirects=False,
                 timeout=_timeout(connect_s),
             )
+        except aiohttp.ClientConnectorDNSError as error:
+            raise UpstreamUnreachable("The expert's server cannot be found.", code="upstream_dns") from error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             raise UpstreamUnreachable("The expert's server cannot be reached.") from error
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, OSError) as error:

@@ -85,6 +85,10 @@ class ExpertSettings(Strict):
     )
     timeouts: TimeoutOverrides = Field(TimeoutOverrides(), description="Limits that differ from the file's.")
 
+    max_open: int | None = Field(
+        None, ge=1, le=1_000_000, description="Most requests open at one of its servers, if not `concurrency.requests`."
+    )
+
     @field_validator("upstreams", "domains", "serves", "languages")
     @classmethod
     def _distinct(cls, values: tuple[str, ...]) -> tuple[str, ...]:

@@ -88,6 +88,6 @@ class BalancingSettings(Strict):
     )
     affinity_slack: int = Field(4, ge=1, description="So many requests at a server never count as too many.")
     server_load: bool = Field(
-        False, description="Ask servers for their load with every plain request; vLLM writes a log line each time."
+        False, description="Read servers' queues and caches from their `/metrics` with every probe."
     )
     load_fresh_s: Seconds = Field(5, description="How long what a server said of its load counts.")

@@ -265,3 +265,24 @@ def test_state_knows_what_is_missing_only_of_what_is_expected() -> None:
     assert not state.missing
     state = replace(state, models=frozenset({"base", "somebody's"}))
     assert (state.has("lora"), state.missing) == (False, frozenset({"lora"}))
+
+
+async def test_load_of_servers_is_read_with_the_probes_when_wanted(start_gateway: StartGateway, sim_server: Any) -> None:
+    server = await sim_server(quick_expert("base"))
+    experts = {"generalist": {"model": "base", "upstreams": [server.url]}}
+    wanted = settings_for(experts, health={"interval_s": 0.1}, balancing={"server_load": True})
+    state = fleet_of(await start_gateway(wanted)).states[server.url]
+    await until(lambda: state.load.told_at > 0)
+    assert (state.load.waiting, state.up) == (0, True)
+    unwanted = fleet_of(await start_gateway(settings_for(experts, health={"interval_s": 0.1})))
+    await until(lambda: unwanted.states[server.url].probes > 3)
+    assert unwanted.states[server.url].load.told_at < 0
+
+
+async def test_limit_of_open_requests_is_the_largest_of_the_experts_that_share_a_server(
+    start_gateway: StartGateway, shared: SimServer
+) -> None:
+    gateway = await start_gateway(settings_for(experts_on(shared.url, max_open=7), concurrency={"requests": 5}))
+    assert fleet_of(gateway).states[shared.url].limiter.limit == 7
+    gateway = await start_gateway(settings_for(experts_on(shared.url, max_open=3), concurrency={"requests": 5}))
+    assert fleet_of(gateway).states[shared.url].limiter.limit == 5

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from gateway.scoring import AsyncScorer
+from gateway.scoring import BREAKER, AsyncScorer
 from gateway.types import Reason
 from router import DomainScores, ScoreBatch
 from tests.harness import FaultyScorer, FittedScorer, KeywordScorer
 
 
-def bridge(scorer: Any, *, deadline_s: float = 2, batch_size: int = 8, queue_size: int = 64) -> AsyncScorer:
-    return AsyncScorer(scorer, deadline_s=deadline_s, batch_size=batch_size, queue_size=queue_size)
+def bridge(scorer: Any, *, deadline_s: float = 2, batch_size: int = 8, queue_size: int = 64, **more: Any) -> AsyncScorer:
+    return AsyncScorer(scorer, deadline_s=deadline_s, batch_size=batch_size, queue_size=queue_size, **more)
 
 
 class GatedScorer(KeywordScorer):
@@ -123,3 +123,43 @@ async def test_score_slow_scorer_does_not_block_the_event_loop() -> None:
             last = time.perf_counter()
         assert isinstance(await scoring, DomainScores)
     assert max(gaps) < 0.05
+
+
+class FailingScorer(KeywordScorer):
+    """Fails while it should, and counts its calls."""
+
+    def __init__(self) -> None:
+        self.fails = True
+        self.calls = 0
+
+    def score(self, texts: Sequence[str]) -> ScoreBatch:
+        self.calls += 1
+        if self.fails:
+            raise RuntimeError("broken")
+        return super().score(texts)
+
+
+async def test_f1_scorer_failing_ten_times_in_a_row_is_left_alone_and_asked_again_later() -> None:
+    failing = FailingScorer()
+    quick = BREAKER.model_copy(update={"ejection_s": 0.2})
+    async with bridge(failing, breaker=quick) as scorer:
+        called = failing.calls
+        found = [await scorer.score("math") for _ in range(30)]
+        assert set(found) == {Reason.SCORER_ERROR}
+        assert failing.calls - called == 10
+        failing.fails = False
+        assert await scorer.score("math") is Reason.SCORER_ERROR
+        await asyncio.sleep(0.25)
+        again = await scorer.score("math")
+        assert isinstance(again, DomainScores)
+        assert again.top()[0] == "math"
+
+
+async def test_f1_scorer_failing_now_and_then_is_always_asked() -> None:
+    failing = FailingScorer()
+    async with bridge(failing) as scorer:
+        called = failing.calls
+        for number in range(40):
+            failing.fails = number % 5 != 0
+            await scorer.score("math")
+        assert failing.calls - called == 40

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.breaker import Rank
-from gateway.load import LONGEST_HEADER, UNKNOWN, Load, from_header, from_metrics
+from gateway.load import UNKNOWN, Load, from_metrics
 from gateway.settings.reliability import BalancingSettings
 from gateway.spread import Spread
 
@@ -192,53 +192,6 @@ def test_any_servers_are_all_listed_once_by_rank(
     assert sorted(map(id, order)) == sorted(map(id, among))
     assert [server.rank for server in order] == sorted(server.rank for server in among)
     assert among == given_order
-
-
-@pytest.mark.parametrize(
-    ("value", "waiting", "usage"),
-    [
-        ('JSON {"named_metrics": {"kv_cache_usage_perc": 0.4, "num_requests_waiting": 3.0}}', 3, 0.4),
-        ("TEXT named_metrics.kv_cache_usage_perc=0.4, named_metrics.num_requests_waiting=3.0", 3, 0.4),
-        ('JSON {"named_metrics": {"num_requests_waiting": 2}}', 2, 0),
-        # Several engines: text has a pair for each.
-        ("TEXT named_metrics.num_requests_waiting=1.0, named_metrics.num_requests_waiting=2.0", 3, 0),
-        ('JSON {"named_metrics": {"kv_cache_usage_perc": 40.0}, "cpu_utilization": 1}', 0, 1),
-        ("TEXT named_metrics.num_requests_waiting=1e30, named_metrics.other=5", 1e6, 0),
-    ],
-)
-def test_header_is_read_in_both_forms(value: str, waiting: float, usage: float) -> None:
-    assert from_header(value, NOW) == Load(waiting, usage, NOW)
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        None,
-        "",
-        "JSON",
-        "JSON {",
-        "JSON []",
-        "JSON 5",
-        'JSON {"named_metrics": []}',
-        'JSON {"named_metrics": {"num_requests_waiting": "many"}}',
-        'JSON {"named_metrics": {"num_requests_waiting": -1}}',
-        'JSON {"named_metrics": {"num_requests_waiting": null}}',
-        "TEXT named_metrics.num_requests_waiting=nan",
-        "TEXT named_metrics.num_requests_waiting=",
-        "TEXT cpu_utilization=0.3",
-        "BIN AAAA",
-        "JSON " + "[" * (LONGEST_HEADER - 100),
-        "TEXT " + "named_metrics.num_requests_waiting=1, " * 200,
-    ],
-)
-def test_header_that_says_nothing_is_no_load(value: str | None) -> None:
-    assert from_header(value, NOW) is None
-
-
-@given(form=st.sampled_from(["JSON ", "TEXT ", 'JSON {"named_metrics":', ""]), rest=st.text(max_size=300))
-def test_any_header_is_read_without_an_error(form: str, rest: str) -> None:
-    load = from_header(form + rest, NOW)
-    assert load is None or (0 <= load.waiting <= 1e6 and 0 <= load.usage <= 1)
 
 
 def test_metrics_page_gives_the_same_two_gauges() -> None:
