@@ -102,8 +102,7 @@ class Dispatcher:
             failure = opened
         if isinstance(failure, Opened):
             return failure
-        assert failure is not None, "an expert has at least one upstream"
-        raise failure
+        raise failure or UpstreamUnreachable("The expert's servers are switched off.", code="upstream_disabled")
 
     async def _may_retry(self, context: RequestContext, failure: UpstreamError | Opened) -> bool:
         """Ask the budget; what cost no server anything is free."""
@@ -126,13 +125,15 @@ class Dispatcher:
         if len(states) == 1 and context.attempts and context.attempts[-1].outcome == UpstreamReset.code:
             yield decision.expert, states[0]
         for expert in decision.fallbacks:
-            best = self._fleet.candidates(expert, key)[0]
-            if self._fleet.takes(best, expert):
+            best = next(iter(self._fleet.candidates(expert, key)), None)
+            if best is not None and self._fleet.takes(best, expert):
                 yield expert, best
         if not context.attempts:
             # Nobody takes requests: trying beats refusing.
             yield from ((decision.expert, state) for state in states)
-            yield from ((expert, self._fleet.candidates(expert, key)[0]) for expert in decision.fallbacks)
+            yield from (
+                (expert, best) for expert in decision.fallbacks for best in self._fleet.candidates(expert, key)[:1]
+            )
 
     async def _try(
         self, request: ApiRequest, context: RequestContext, cutoff: Cutoff, expert: Expert, state: UpstreamState

@@ -141,7 +141,7 @@ class Fleet:
 
     def _state_of(self, state: UpstreamState, model: str) -> Reason | None:
         rank = state.breaker.rank
-        if not state.up or rank is Rank.EJECTED:
+        if state.disabled or not state.up or rank is Rank.EJECTED:
             return Reason.UNHEALTHY
         if not state.has(model):
             return Reason.ADAPTER_MISSING
@@ -171,6 +171,18 @@ class Fleet:
         elif state is BreakerState.CLOSED:
             log.info("upstream_back", upstream=url)
 
+    def switch(self, url: str, *, on: bool) -> None:
+        """Switch a server off or on, until the process ends. Requests that are open there go on.
+
+        Raises:
+            KeyError: no expert has such a server.
+        """
+        state = self.states[url]
+        if state.disabled == on:
+            state.disabled = not on
+            state.breaker.ramp()
+            log.info("upstream_switched", upstream=url, on=on)
+
     def usable(self, expert: Expert) -> bool:
         """Tell whether at least one server of the expert is up and has its model."""
         return self.state_of(expert) is None
@@ -178,9 +190,10 @@ class Fleet:
     def candidates(self, expert: Expert, key: bytes | None = None) -> list[UpstreamState]:
         """Return the expert's servers: first those that are up, have its model, and are least loaded; ties at random.
 
-        Servers that are down or lack the model come last: when all are like that, trying one beats refusing.
+        Servers that are down or lack the model come last: when all are like that, trying one beats refusing. Those that
+        are switched off are left out.
         """
-        states = [self.states[upstream.url] for upstream in expert.upstreams]
+        states = [state for state in (self.states[upstream.url] for upstream in expert.upstreams) if not state.disabled]
         return self._spread.order(states, lambda state: self._rank(state, expert.model), key)
 
     def context_length(self, expert: Expert) -> int | None:

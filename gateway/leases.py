@@ -42,6 +42,7 @@ class UpstreamState:
     """One server as we see it now.
 
     Attributes:
+        disabled: an administrator switched it off: it gets no request, not even as a last resort; what is open there ends.
         expected: served model names that experts of ours have at this server.
         models: served model names it lists; None while that is not known, which counts as having all.
         lengths: context limit in tokens by served model name.
@@ -50,6 +51,7 @@ class UpstreamState:
     url: str
     authorization: str | None = field(default=None, repr=False)
     up: bool = True
+    disabled: bool = False
     inflight: int = 0
     failures: int = 0
     probes: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from gateway.health import Fleet, UpstreamState, _listed
 from gateway.sim.server import SimServer
 from gateway.types import Expert, Reason
-from tests.conftest import StartGateway, quick_expert, settings_for
+from tests.conftest import StartGateway, Town, quick_expert, settings_for
 from tests.harness import RunningGateway
 from tests.waiting import until
 
@@ -267,7 +268,9 @@ def test_state_knows_what_is_missing_only_of_what_is_expected() -> None:
     assert (state.has("lora"), state.missing) == (False, frozenset({"lora"}))
 
 
-async def test_load_of_servers_is_read_with_the_probes_when_wanted(start_gateway: StartGateway, sim_server: Any) -> None:
+async def test_load_of_servers_is_read_with_the_probes_when_wanted(
+    start_gateway: StartGateway, sim_server: Any
+) -> None:
     server = await sim_server(quick_expert("base"))
     experts = {"generalist": {"model": "base", "upstreams": [server.url]}}
     wanted = settings_for(experts, health={"interval_s": 0.1}, balancing={"server_load": True})
@@ -286,3 +289,45 @@ async def test_limit_of_open_requests_is_the_largest_of_the_experts_that_share_a
     assert fleet_of(gateway).states[shared.url].limiter.limit == 7
     gateway = await start_gateway(settings_for(experts_on(shared.url, max_open=3), concurrency={"requests": 5}))
     assert fleet_of(gateway).states[shared.url].limiter.limit == 5
+
+
+async def test_server_switched_off_gets_nothing_until_it_is_switched_on(town: Town) -> None:
+    fleet = fleet_of(town.gateway)
+    math, generalist = (town.servers[name] for name in ("math", "generalist"))
+    before = len(math.prompts)
+    fleet.switch(math.url, on=False)
+    try:
+        answer = await town.gateway.chat("math")
+        assert (answer.headers["x-pointsman-expert"], answer.headers["x-pointsman-reason"]) == (
+            "generalist",
+            "unhealthy",
+        )
+        named = await town.gateway.chat("math", model="math")
+        assert (named.status_code, named.json()["error"]["code"]) == (503, "upstream_disabled")
+        fleet.switch(generalist.url, on=False)
+        nobody = await town.gateway.chat("hello", model="generalist")
+        assert nobody.json()["error"]["code"] == "upstream_disabled"
+        assert len(math.prompts) == before
+    finally:
+        fleet.switch(math.url, on=True)
+        fleet.switch(generalist.url, on=True)
+    assert (await town.gateway.chat("math")).headers["x-pointsman-expert"] == "math"
+
+
+async def test_open_stream_ends_well_on_a_server_that_is_switched_off(town: Town) -> None:
+    fleet, math = fleet_of(town.gateway), town.servers["math"]
+    math.fault("delay;seconds=0.3", count=1)
+    asking = asyncio.create_task(town.gateway.chat("math", stream=True))
+    await math.until(lambda server: server.running == 1)
+    fleet.switch(math.url, on=False)
+    try:
+        answer = await asking
+        assert answer.headers["x-pointsman-expert"] == "math"
+        assert answer.text.rstrip().endswith("data: [DONE]")
+    finally:
+        fleet.switch(math.url, on=True)
+
+
+async def test_unknown_server_cannot_be_switched(town: Town) -> None:
+    with pytest.raises(KeyError):
+        fleet_of(town.gateway).switch("http://nowhere", on=False)
