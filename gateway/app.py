@@ -17,6 +17,7 @@ from gateway.endpoints.inference import InferenceEndpoint
 from gateway.errors import InvalidRequest, MethodNotAllowed, PathNotFound, PointsmanError
 from gateway.guard import Guard, hosts_of
 from gateway.openapi import describe_data_plane, serve_documentation
+from gateway.record_keeping import ALONE, Share
 from gateway.reload import ConfigSource, Reloader
 from gateway.settings import Settings
 from gateway.state import Gateway
@@ -50,18 +51,21 @@ class Application(FastAPI):
             await super().__call__(scope, receive, _with_request_id(scope, send))
 
 
-def create_app(settings: Settings, *, scorer: Scorer | None = None, source: ConfigSource | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, *, scorer: Scorer | None = None, source: ConfigSource | None = None, share: Share = ALONE
+) -> FastAPI:
     """Build the application.
 
     Args:
         settings: a checked configuration.
         scorer: used instead of the configured artifact.
         source: where the settings come from; it is watched, and changes are taken over. None: the settings stay.
+        share: this process's part of the work on the store of records.
 
     Raises:
         generation.UNUSABLE: the settings cannot be used; see `generation.plan`.
     """
-    gateway = Gateway(settings, scorer=scorer)
+    gateway = Gateway(settings, scorer=scorer, share=share)
     reloader = None if source is None else Reloader(gateway, source)
 
     @asynccontextmanager

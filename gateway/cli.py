@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from gateway import __version__, cli_data, cli_domains, cli_feedback, cli_quality, cli_replay, cli_training
+from gateway import __version__, cli_data, cli_domains, cli_feedback, cli_quality, cli_records, cli_replay, cli_training
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,6 +166,7 @@ app.add_typer(cli_data.data_app)
 app.add_typer(cli_domains.domains_app)
 app.add_typer(cli_quality.quality_app)
 app.add_typer(cli_feedback.feedback_app)
+app.add_typer(cli_records.records_app)
 
 
 def _settings(path: Path) -> Settings:

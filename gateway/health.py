@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
-import orjson
 import structlog
 
 from gateway.adapters import AdapterLoader
@@ -24,6 +23,7 @@ from gateway.errors import UpstreamBadResponse, UpstreamError
 from gateway.leases import UpstreamState as UpstreamState
 from gateway.load import from_metrics
 from gateway.metrics import Metrics
+from gateway.model_list import listed
 from gateway.settings import HealthSettings, TimeoutSettings
 from gateway.settings.reliability import BalancingSettings, BreakerSettings, ConcurrencySettings
 from gateway.spread import Spread
@@ -60,6 +60,7 @@ class Fleet:
         known: servers of a fleet before this one by address; those that stay keep all that is known of them, so that
             requests open there, failures and models go on being counted across a change of the configuration.
         reliability: when a server is left alone, how much it gets, and which of them gets a request.
+        tell: called with the kind and the details of what happens to servers.
     """
 
     def __init__(
@@ -71,7 +72,9 @@ class Fleet:
         timeouts: TimeoutSettings,
         known: Mapping[str, UpstreamState] | None = None,
         reliability: Reliability = DEFAULTS,
+        tell: Callable[..., None] = lambda kind, **detail: None,
     ) -> None:
+        self._tell = tell
         self._catalog = catalog
         self._client = client
         self._metrics = metrics
@@ -168,8 +171,10 @@ class Fleet:
         if why is not None:
             self._metrics.reliability.ejected(url, why)
             log.warning("upstream_ejected", upstream=url, why=why.value)
+            self._tell("upstream_ejected", upstream=url, why=why.value)
         elif state is BreakerState.CLOSED:
             log.info("upstream_back", upstream=url)
+            self._tell("upstream_back", upstream=url)
 
     def switch(self, url: str, *, on: bool) -> None:
         """Switch a server off or on, until the process ends. Requests that are open there go on.
@@ -182,6 +187,7 @@ class Fleet:
             state.disabled = not on
             state.breaker.ramp()
             log.info("upstream_switched", upstream=url, on=on)
+            self._tell("upstream_on" if on else "upstream_off", upstream=url)
 
     def usable(self, expert: Expert) -> bool:
         """Tell whether at least one server of the expert is up and has its model."""
@@ -258,7 +264,7 @@ class Fleet:
         except UpstreamBadResponse:
             # Longer than we read: nothing is known then, but nothing is wrong with the server.
             status, body = 0, b""
-        _note_models(state, *_listed(status, body))
+        _note_models(state, *listed(status, body))
 
     async def _read_load(self, state: UpstreamState) -> None:
         with suppress(UpstreamBadResponse):
@@ -296,22 +302,3 @@ def _note_models(state: UpstreamState, models: frozenset[str] | None, lengths: d
         log.warning("model_missing", upstream=state.url, model=model)
     for model in sorted(before - state.missing):
         log.info("model_listed", upstream=state.url, model=model)
-
-
-def _listed(status: int, body: bytes) -> tuple[frozenset[str] | None, dict[str, int]]:
-    """Read served names, None when they are not known, and `max_model_len` per name.
-
-    Only vLLM's list says what is served: others answer to names that they do not list. An adapter has its parent's
-    length, because vLLM lists it without one.
-    """
-    try:
-        cards: Any = orjson.loads(body)["data"] if status == 200 else None
-        own = {card["id"]: card.get("max_model_len") for card in cards}
-        found = {card["id"]: own[card["id"]] or own.get(card.get("parent")) for card in cards}
-        complete = any(card.get("owned_by") == "vllm" for card in cards)
-        names = frozenset(name for name in own if isinstance(name, str)) if complete else None
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-        return None, {}
-    return names, {
-        name: length for name, length in found.items() if isinstance(name, str) and type(length) is int and length > 0
-    }

@@ -42,7 +42,7 @@ class UpstreamState:
     """One server as we see it now.
 
     Attributes:
-        disabled: an administrator switched it off: it gets no request, not even as a last resort; what is open there ends.
+        disabled: an administrator switched it off: it gets no request, not even as a last resort.
         expected: served model names that experts of ours have at this server.
         models: served model names it lists; None while that is not known, which counts as having all.
         lengths: context limit in tokens by served model name.

@@ -16,6 +16,7 @@ SUMMED = frozenset(
         "upstream_inflight",
         "upstream_waiting",
         "connections",
+        "log_queue_rows",
         "retries_running",
         "requests_running",
         "admission_limit",

@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 EVERY_S = 1.0
 TRIES = 5
 PAUSE_S = 0.05
-# Of `server`: set up once, before the first request.
+# Of `server`: set up once, before the first request, as is the section `records`.
 NEED_RESTART = ("host", "port", "workers", "log_level")
 
 
@@ -141,6 +141,8 @@ class Reloader:
             result = await self._attempt()
         self._gateway.metrics.reloads.labels(result.outcome.value).inc()
         told = {"trigger": trigger, "file": str(self._source.path), "version": result.version}
+        if result.outcome is not Outcome.UNCHANGED:
+            self._gateway.event("config", outcome=result.outcome.value, version=result.version, trigger=trigger)
         if result.outcome is Outcome.INVALID:
             log.error("config_invalid", problems=result.problems, **told)
         elif result.outcome is Outcome.APPLIED:
@@ -208,8 +210,12 @@ class Reloader:
         """Return the settings with those of the running server where only a restart changes them, and their names."""
         running = self._gateway.settings.server
         fixed = {name: getattr(running, name) for name in NEED_RESTART}
-        differ = tuple(f"server.{name}" for name in fixed if getattr(settings.server, name) != fixed[name])
-        return settings.model_copy(update={"server": settings.server.model_copy(update=fixed)}), differ
+        differ = [f"server.{name}" for name in fixed if getattr(settings.server, name) != fixed[name]]
+        records = self._gateway.settings.records
+        if settings.records != records:
+            differ.append("records")
+        server = settings.server.model_copy(update=fixed)
+        return settings.model_copy(update={"server": server, "records": records}), tuple(differ)
 
     async def _watch(self) -> None:
         while not self._gateway.draining:

@@ -19,6 +19,7 @@ from gateway.draining import DrainingServer
 from gateway.generation import UNUSABLE
 from gateway.grants import OpenDoor, refuse_open_door
 from gateway.protocol import GuardedProtocol
+from gateway.record_keeping import ALONE, Share
 from gateway.reload import ConfigSource
 from gateway.settings import Settings
 from gateway.shared_metrics import SharedMetrics
@@ -54,14 +55,15 @@ def run(
 
     Raises:
         CannotServe: no key on a public address, a missing secret or one given twice, a bad artifact or quality table,
-            a threshold for a domain the classifier does not have, a file for feedback that cannot be used, or a taken
-            port.
+            a threshold for a domain the classifier does not have, a file for feedback or a store of records that cannot
+            be used, or a taken port.
     """
     if source is not None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     logs.configure(settings.server.log_level)
     try:
-        app = create_app(settings, source=source)
+        share = ALONE if place is None else Share(str(place.folder), tidies=place.number == 0)
+        app = create_app(settings, source=source, share=share)
     except UNUSABLE as error:
         raise CannotServe(str(error)) from error
     if place is None:

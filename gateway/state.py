@@ -27,12 +27,14 @@ from gateway.lag import Lag
 from gateway.metrics import Metrics
 from gateway.pace import Pace
 from gateway.pipeline import Pipeline
-from gateway.recorder import Recorder
+from gateway.record_keeping import ALONE, RecordKeeping, Share
+from gateway.recorder import Observer, Recorder
 from gateway.retry_budget import RetryBudget
 from gateway.scorers import Scorers
 from gateway.sessions import SessionTable, continued
 from gateway.settings import FeedbackSettings, Settings
 from gateway.stores.feedback import check as check_feedback_file
+from gateway.stores.records.contract import Value
 from gateway.types import Catalog, Endpoint
 from gateway.upstream import UpstreamClient
 from gateway.variants import Variant, canary_variant, live_variant
@@ -47,17 +49,19 @@ class Gateway:
     Args:
         settings: the configuration.
         scorer: used instead of the configured artifact, for tests and for scorers of your own.
+        share: this process's part of the work on the store of records.
 
     Attributes:
+        records: where finished requests are kept; None when they are not.
         draining: the process is about to end; no load balancer should send anything more.
         on_change: told of every generation that comes into use, the first one too, on the event loop.
 
     Raises:
         MissingSecret, SameKey, OpenDoor, UnknownDomain, StoreError, router.RouterError: see `generation.plan`; and the
-            file for feedback cannot be used.
+            file for feedback, or the store of records, cannot be used.
     """
 
-    def __init__(self, settings: Settings, *, scorer: Scorer | None = None) -> None:
+    def __init__(self, settings: Settings, *, scorer: Scorer | None = None, share: Share = ALONE) -> None:
         self.metrics = Metrics()
         self.pace = Pace()
         self.budgets = Budgets()
@@ -71,7 +75,10 @@ class Gateway:
         self._client = UpstreamClient()
         self._first = plan(settings, self._scorers)
         self.feedback = self._make_feedback(settings.feedback)
-        observers = (self._learn, self._spend, self._remember, self._keep_for_rating)
+        observers: tuple[Observer, ...] = (self._learn, self._spend, self._remember, self._keep_for_rating)
+        self.records = RecordKeeping(settings.records, self.metrics, share) if settings.records.wanted else None
+        if self.records is not None:
+            observers = (*observers, self.records.note)
         self.recorder = Recorder(self.metrics, log_requests=settings.server.log_requests, observers=observers)
         self._changing = asyncio.Lock()
         self._retired: dict[Generation, asyncio.Task[None]] = {}
@@ -111,6 +118,8 @@ class Gateway:
         """
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._client)
+            if self.records is not None:
+                await stack.enter_async_context(self.records)
             if self.feedback is not None:
                 await self.feedback.__aenter__()
             stack.push_async_callback(self._close)
@@ -155,6 +164,11 @@ class Gateway:
         """End all running requests of the data plane with an error that says why."""
         for generation in (*self._retired, self.current):
             generation.running.stop(lambda: ShuttingDown("The gateway is shutting down."))
+
+    def event(self, kind: str, **detail: Value) -> None:
+        """Keep what happened to the gateway beside the requests of its time."""
+        if self.records is not None:
+            self.records.event(kind, **detail)
 
     def record_refusal(self, scope: Mapping[str, Any], error: PointsmanError) -> None:
         """Record a data-plane request that the guard refused; others have no record."""
@@ -213,6 +227,7 @@ class Gateway:
                 settings.timeouts,
                 known=None if before is None else before.fleet.states,
                 reliability=Reliability(settings.breaker, settings.concurrency, settings.balancing),
+                tell=self.event,
             )
             pipeline = Pipeline(
                 settings, catalog, fleet, live, canary=canary, budgets=self.budgets, sessions=self.sessions

@@ -17,7 +17,7 @@ LAYERS = [
     {"errors", "types", "media", "language", "answers", "sse"},
     {"rewriting"},
     {"policies", "strategies", "settings"},
-    {"fair_queue", "retry_after", "load", "window"},
+    {"fair_queue", "retry_after", "load", "model_list", "window"},
     {"breaker", "limiter", "admission", "spread"},
     {"retry_budget"},
     {
@@ -38,9 +38,11 @@ LAYERS = [
         "filestamps",
     },
     {"logs", "budgets", "pace"},
+    {"upstream"},
+    {"leases"},
+    {"reliability_metrics"},
     {
         "metrics",
-        "upstream",
         "connections",
         "presence",
         "cutoff",
@@ -52,10 +54,11 @@ LAYERS = [
         "recent",
         "stores",
     },
-    {"metrics_sum"},
+    {"metrics_sum", "record_writer", "record_export"},
     {"shared_metrics"},
     {"adapters"},
-    {"health", "recorder", "variants", "feedback", "scorers", "lag"},
+    {"record_metrics"},
+    {"health", "recorder", "record_keeping", "variants", "feedback", "scorers", "lag"},
     {"eligibility", "replay"},
     {"refusals"},
     {"dispatch", "pipeline", "explain"},
@@ -72,16 +75,32 @@ LAYERS = [
     {"workers"},
     {"server"},
     {"demo"},
-    {"cli_data", "cli_domains", "cli_evaluate", "cli_feedback", "cli_quality", "cli_replay", "cli_training", "cli"},
+    {
+        "cli_data",
+        "cli_domains",
+        "cli_evaluate",
+        "cli_feedback",
+        "cli_quality",
+        "cli_records",
+        "cli_replay",
+        "cli_training",
+        "cli",
+    },
 ]
 HEAVY = ("torch", "onnxruntime", "tokenizers", "sentencepiece", "sklearn", "scipy", "transformers")
 OWNERS = {
     "aiohttp": {"gateway/upstream.py"},
-    "prometheus_client": {"gateway/metrics.py", "gateway/metrics_sum.py"},
+    "prometheus_client": {
+        f"gateway/{name}.py" for name in ("metrics", "metrics_sum", "reliability_metrics", "record_metrics")
+    },
     "yaml": {"gateway/settings_file.py"},
     "concurrent": {"gateway/scoring.py", "gateway/stores/feedback.py"},
-    "threading": set[str](),
-    "sqlite3": {f"gateway/stores/{name}.py" for name in ("sqlite", "feedback", "feedback_table")},
+    "threading": {"gateway/record_writer.py"},
+    "psycopg": {f"gateway/stores/records/{name}.py" for name in ("postgres", "postgres_connection", "partitions")},
+    "sqlite3": {
+        *(f"gateway/stores/{name}.py" for name in ("sqlite", "feedback", "feedback_table")),
+        *(f"gateway/stores/records/{name}.py" for name in ("sqlite", "sqlite_reader", "retention")),
+    },
     "uvicorn": {"gateway/server.py", "gateway/draining.py", "gateway/protocol.py"},
 }
 

@@ -16,6 +16,7 @@ from gateway.settings.experts import (
     TimeoutOverrides,
 )
 from gateway.settings.feedback import FeedbackSettings
+from gateway.settings.records import RecordSettings
 from gateway.settings.root import RESERVED_NAMES, Settings
 from gateway.settings.routing import CanarySettings, KeySettings, PolicyChoice, PolicySettings, RouterSettings
 from gateway.settings.secrets import MissingSecret, secret
@@ -49,6 +50,7 @@ __all__ = [
     "PolicyChoice",
     "PolicySettings",
     "PriceSettings",
+    "RecordSettings",
     "RewriteSettings",
     "RouterSettings",
     "Seconds",

@@ -11,6 +11,14 @@ from gateway import policies
 from gateway.settings.common import Name, Strict
 from gateway.settings.experts import ExpertSettings, GeneralistSettings
 from gateway.settings.feedback import FeedbackSettings
+from gateway.settings.records import RecordSettings
+from gateway.settings.reliability import (
+    BalancingSettings,
+    BreakerSettings,
+    ConcurrencySettings,
+    OverloadSettings,
+    RetrySettings,
+)
 from gateway.settings.routing import CanarySettings, KeySettings, PolicyChoice, PolicySettings, RouterSettings
 from gateway.settings.serving import (
     HealthSettings,
@@ -49,7 +57,13 @@ class Settings(Strict):
     limits: LimitSettings = Field(LimitSettings(), description="Bounds on requests and answers.")
     pass_through: PassThroughSettings = Field(PassThroughSettings(), description="Which other fields may pass.")
     health: HealthSettings = Field(HealthSettings(), description="Active checks.")
+    breaker: BreakerSettings = Field(BreakerSettings(), description="When a server that fails is left alone.")
+    retries: RetrySettings = Field(RetrySettings(), description="How many further tries there may be.")
+    concurrency: ConcurrencySettings = Field(ConcurrencySettings(), description="How much one server gets at once.")
+    overload: OverloadSettings = Field(OverloadSettings(), description="When the gateway itself takes no more.")
+    balancing: BalancingSettings = Field(BalancingSettings(), description="Which of the servers gets a request.")
     feedback: FeedbackSettings = Field(FeedbackSettings(), description="Callers' ratings of answers.")
+    records: RecordSettings = Field(RecordSettings(), description="Finished requests, as they are kept.")
 
     @field_validator("experts")
     @classmethod
@@ -120,7 +134,8 @@ class Settings(Strict):
         if canary is not None:
             canary = canary.model_copy(update={"quality_table": absolute(canary.quality_table)})
         feedback = self.feedback.model_copy(update={"database": absolute(self.feedback.database)})
-        return self.model_copy(update={"policy": policy, "canary": canary, "feedback": feedback})
+        records = self.records.model_copy(update={"database": absolute(self.records.database)})
+        return self.model_copy(update={"policy": policy, "canary": canary, "feedback": feedback, "records": records})
 
     def with_address(self, host: str | None, port: int | None, workers: int | None = None) -> Settings:
         """Return the same settings listening elsewhere, with so many workers; None keeps what the file says."""

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.health import Fleet, UpstreamState, _listed
+from gateway.health import Fleet, UpstreamState
+from gateway.model_list import listed
 from gateway.sim.server import SimServer
 from gateway.types import Expert, Reason
 from tests.conftest import StartGateway, Town, quick_expert, settings_for
@@ -213,15 +214,15 @@ def listing(*cards: Any) -> bytes:
 
 
 def test_list_gives_names_and_lengths_adapters_have_their_parents() -> None:
-    names, lengths = _listed(200, listing(card("base", 4096), card("lora", None, "base"), card("odd", "many")))
+    names, lengths = listed(200, listing(card("base", 4096), card("lora", None, "base"), card("odd", "many")))
     assert names == frozenset({"base", "lora", "odd"})
     assert lengths == {"base": 4096, "lora": 4096}
 
 
 def test_list_of_another_kind_of_server_gives_lengths_only() -> None:
     other = {**card("alias", 4096), "owned_by": "llamacpp"}
-    assert _listed(200, listing(other)) == (None, {"alias": 4096})
-    assert _listed(200, listing()) == (None, {})
+    assert listed(200, listing(other)) == (None, {"alias": 4096})
+    assert listed(200, listing()) == (None, {})
 
 
 @pytest.mark.parametrize(
@@ -239,7 +240,7 @@ def test_list_of_another_kind_of_server_gives_lengths_only() -> None:
     ],
 )
 def test_odd_list_is_not_known(status: int, body: bytes) -> None:
-    assert _listed(status, body) == (None, {})
+    assert listed(status, body) == (None, {})
 
 
 JSON = st.recursive(
@@ -254,7 +255,7 @@ JSON = st.recursive(
 
 @given(st.binary(max_size=40) | st.builds(lambda data: orjson.dumps({"data": data}), JSON))
 def test_any_list_is_read_without_an_error(body: bytes) -> None:
-    names, lengths = _listed(200, body)
+    names, lengths = listed(200, body)
     assert names is None or all(isinstance(name, str) for name in names)
     assert names is not None or not lengths
     assert all(isinstance(length, int) for length in lengths.values())

@@ -12,7 +12,9 @@ from router import DomainScores, ScoreBatch
 from tests.harness import FaultyScorer, FittedScorer, KeywordScorer
 
 
-def bridge(scorer: Any, *, deadline_s: float = 2, batch_size: int = 8, queue_size: int = 64, **more: Any) -> AsyncScorer:
+def bridge(
+    scorer: Any, *, deadline_s: float = 2, batch_size: int = 8, queue_size: int = 64, **more: Any
+) -> AsyncScorer:
     return AsyncScorer(scorer, deadline_s=deadline_s, batch_size=batch_size, queue_size=queue_size, **more)
 
 
