@@ -73,6 +73,8 @@ class RequestContext:
     strategy: StrategyUse | None = None
     rewrite: str | None = None
     running: Running | None = None
+    avoided: str | None = None
+    resumed: int = 0
     attempts: list[Attempt] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
     status: int = 0
@@ -164,6 +166,7 @@ class RouteRecord:
     cost: float | None
     prompt_token_estimate: int | None
     catalog_version: str
+    resumed: int = 0
 
 
 def record_of(context: RequestContext) -> RouteRecord:
@@ -219,6 +222,7 @@ def record_of(context: RequestContext) -> RouteRecord:
         cost=_cost(context),
         prompt_token_estimate=context.features.token_estimate if context.features else None,
         catalog_version=context.catalog.version,
+        resumed=context.resumed,
     )
 
 

@@ -118,7 +118,7 @@ class Dispatcher:
         decision = context.decision
         assert decision is not None
         key = None if context.conversation is None else str(context.conversation.draw).encode()
-        states = self._fleet.candidates(decision.expert, key)
+        states = [state for state in self._fleet.candidates(decision.expert, key) if state.url != context.avoided]
         for state in states:
             if self._fleet.takes(state, decision.expert):
                 yield decision.expert, state

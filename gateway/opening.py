@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.errors import UpstreamBadResponse, UpstreamBroke
-from gateway.sse import EVENT_END, payload_of
+from gateway.sse import EVENT_END, LONGEST_END_BYTES, payload_of
 from gateway.types import Endpoint
 
 _PREAMBLE: dict[Endpoint, frozenset[str]] = {
@@ -36,7 +36,6 @@ class Opening:
         limit_bytes: longest beginning that is held.
 
     Attributes:
-        held: all bytes so far, to be sent as they are.
         begun: there is content, or something that nobody here understands: it is the client's from then on.
     """
 
@@ -44,8 +43,13 @@ class Opening:
         self._endpoint = endpoint
         self._limit_bytes = limit_bytes
         self._read = 0
-        self.held = b""
+        self._held = bytearray()
         self.begun = False
+
+    @property
+    def held(self) -> bytes:
+        """All bytes so far, to be sent as they are."""
+        return bytes(self._held)
 
     def feed(self, chunk: bytes) -> bool:
         """Take what arrived and return `begun`.
@@ -54,14 +58,14 @@ class Opening:
             UpstreamBroke: an error object before any content.
             UpstreamBadResponse: no content within `limit_bytes`.
         """
-        # An event's end has four bytes at most: what was looked through before need not be again.
-        at = max(self._read, len(self.held) - 3)
-        self.held += chunk
-        while not self.begun and (end := EVENT_END.search(self.held, at)):
-            event, at = self.held[self._read : end.end()], end.end()
+        # What was looked through before need not be again.
+        at = max(self._read, len(self._held) - LONGEST_END_BYTES + 1)
+        self._held += chunk
+        while not self.begun and (end := EVENT_END.search(self._held, at)):
+            event, at = bytes(self._held[self._read : end.end()]), end.end()
             self._read = at
             self.begun = self._is_content(event)
-        if not self.begun and len(self.held) > self._limit_bytes:
+        if not self.begun and len(self._held) > self._limit_bytes:
             raise UpstreamBadResponse("The expert's stream has too much before its first token.")
         return self.begun
 

@@ -11,12 +11,16 @@ EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
 """An event ends at an empty line; lines may end in LF, CRLF or CR (WHATWG HTML, "server-sent events")."""
 
 
-def last_event_end(seen: bytes) -> int:
-    """Return where the last complete event ends, 0 when there is none."""
-    if b"\r" not in seen:
-        return seen.rfind(b"\n\n") + 2 if b"\n\n" in seen else 0
+LONGEST_END_BYTES = 4
+"""Of `EVENT_END`."""
+
+
+def last_event_end(seen: bytes | bytearray, start: int = 0) -> int:
+    """Return where the last complete event ends, 0 when there is none; ends that begin before `start` do not count."""
+    if seen.find(b"\r", start) < 0:
+        return seen.rfind(b"\n\n", start) + 2 if seen.find(b"\n\n", start) >= 0 else 0
     end = 0
-    for match in EVENT_END.finditer(seen):
+    for match in EVENT_END.finditer(seen, start):
         end = match.end()
     return end
 

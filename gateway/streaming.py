@@ -1,9 +1,10 @@
 """Watches a stream of server-sent events go by: usage, errors, the end; hides the usage chunk nobody asked for.
 
 Events are relayed as they came. An unfinished one waits for its end, so that a broken stream breaks between two
-events and the error event after it can be read. Where usage was asked for by us only, the answer must look as if
-nobody had: vLLM then moves `system_fingerprint` from the finishing chunk to the usage chunk, so the finishing chunk
-waits for its successor and gets the fingerprint back. Nothing here waits for the network or sends.
+events and the error event after it can be read; it is searched once only, however small the pieces it comes in. An
+error is held back: whoever resumes the answer elsewhere leaves it out. Where usage was asked for by us only, the
+answer must look as if nobody had: vLLM then moves `system_fingerprint` from the finishing chunk to the usage chunk, so
+the finishing chunk waits for its successor and gets the fingerprint back. Nothing here waits for the network or sends.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import orjson
 
 from gateway.answers import Usage
 from gateway.errors import PointsmanError, UpstreamBadResponse, UpstreamBroke
-from gateway.sse import EVENT_END, last_event_end, payload_of
+from gateway.sse import EVENT_END, LONGEST_END_BYTES, last_event_end, payload_of
 from gateway.types import Endpoint
 
 _DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
@@ -32,6 +33,13 @@ _ENDINGS = {
     Endpoint.MESSAGES: (b"message_stop", re.compile(rb"(?:^|[\r\n])event: ?message_stop[\r\n]")),
 }
 
+# What of an event's bytes is one token, or the few that vLLM puts into one event; the second is none after all.
+_TOKENS = {
+    Endpoint.COMPLETIONS: (b'"text":', b'"text":""'),
+    Endpoint.RESPONSES: (b"event: response.output_text.delta", b"\0"),
+    Endpoint.MESSAGES: (b"event: content_block_delta", b"\0"),
+}
+
 
 class StreamRelay:
     """Follows one stream.
@@ -44,14 +52,16 @@ class StreamRelay:
     Attributes:
         usage: token counts, as far as seen.
         finished: the stream said that it is complete.
-        failure: what the stream said went wrong; it ends there.
+        failure: what the stream said went wrong; it ends there, and the event that said so is held back.
     """
 
     def __init__(self, endpoint: Endpoint, *, hide_usage: bool, event_limit_bytes: int) -> None:
         self._hint, self._end = _ENDINGS.get(endpoint, (b"[DONE]", _DONE))
+        self._token, self._no_token = _TOKENS.get(endpoint, (b'"delta":{"', b'"delta":{"role"'))
+        self._tokens = 0
         self._hide_usage = hide_usage
         self._event_limit_bytes = event_limit_bytes
-        self._unfinished = b""
+        self._unfinished = bytearray()
         self._held = b""
         self.usage = Usage()
         self.finished = False
@@ -63,21 +73,43 @@ class StreamRelay:
         Raises:
             UpstreamBadResponse: an event is longer than the limit.
         """
-        seen = self._unfinished + chunk if self._unfinished else chunk
-        end = len(seen) if seen.endswith(b"\n\n") else last_event_end(seen)
-        events, self._unfinished = seen[:end], seen[end:]
-        if len(self._unfinished) > self._event_limit_bytes:
-            raise UpstreamBadResponse("The expert's stream has an event longer than the gateway takes.")
+        events = self._whole_events(chunk)
+        self._tokens += events.count(self._token) - events.count(self._no_token)
         if self._hint in events and self._end.search(events):
             self.finished = True
         if not self._held and not any(hint in events for hint in _INTERESTING):
             return events
         return b"".join(self._released(events))
 
+    def count_what_went_out(self) -> None:
+        """Let the usage of a stream that was cut before it told any be the events with tokens that went by."""
+        if not self.finished:
+            self.usage.output_tokens = max(self.usage.output_tokens or 0, self._tokens)
+
     def held(self) -> bytes:
         """Return the whole events that are still held back, when the stream ends without a successor to them."""
         held, self._held = self._held, b""
         return held
+
+    def _whole_events(self, chunk: bytes) -> bytes:
+        """Return what is complete with this chunk, and keep the rest."""
+        pending = self._unfinished
+        if not pending:
+            end = len(chunk) if chunk.endswith(b"\n\n") else last_event_end(chunk)
+            if end == len(chunk):
+                return chunk
+            pending += chunk[end:]
+            events = chunk[:end]
+        else:
+            # No end lies in what was kept before, so one that is found now ends in this chunk.
+            start = max(0, len(pending) - LONGEST_END_BYTES + 1)
+            pending += chunk
+            end = last_event_end(pending, start)
+            events = bytes(pending[:end])
+            del pending[:end]
+        if len(pending) > self._event_limit_bytes:
+            raise UpstreamBadResponse("The expert's stream has an event longer than the gateway takes.")
+        return events
 
     def _released(self, events: bytes) -> Iterator[bytes]:
         """Yield the events that go out, up to and with an error."""
@@ -90,12 +122,12 @@ class StreamRelay:
                 yield _with_fingerprint(self.held(), payload.get("system_fingerprint"))
                 continue
             yield self.held()
-            if self._hide_usage and payload is not None and _finishes(payload):
+            if payload is not None:
+                self._note(payload)
+            if self.failure is not None or (self._hide_usage and payload is not None and _finishes(payload)):
                 self._held = event
             else:
                 yield event
-            if payload is not None:
-                self._note(payload)
             if self.failure is not None:
                 return
 

@@ -5,8 +5,8 @@
     serve.py lora --ready-file servers.json  for programs; --with-stdin also stops when standard input closes
 
 Kinds of server: `lora` (model `tiny`, alias `tiny-alias`, adapters `tiny-lora` and `tiny-lora2`), `reasoner`
-(`tiny-reasoner`: the same model with a reasoning parser) and `embed` (`tiny-bert`). Installs first if need be
-(`install.py`). Knows nothing of gateways. Standard library only.
+(`tiny-reasoner`: the same model with a reasoning parser), `embed` (`tiny-bert`) and `narrow` (`tiny`, two requests at
+once, with `/sleep`). Installs first if need be (`install.py`). Knows nothing of gateways. Standard library only.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ COMMON_FLAGS = (
     *("--host", "127.0.0.1", "--dtype", "bfloat16", "--enforce-eager"),
     *("--kv-cache-memory-bytes", "64M"),
 )
-KINDS = ("lora", "reasoner", "embed")
+KINDS = ("lora", "reasoner", "embed", "narrow")
+# `/sleep` makes a server that is well and answers nobody.
+DEVELOPMENT = {"VLLM_SERVER_DEV_MODE": "1"}
 
 log = logging.getLogger("serve")
 
@@ -86,6 +88,8 @@ def flags(kind: str, models: Path) -> list[str]:
     if kind == "embed":
         return [str(models / "tiny-bert"), *COMMON_FLAGS, "--served-model-name", "tiny-bert"]
     chat = [str(models / "tiny-chat"), *COMMON_FLAGS, *CHAT_FLAGS]
+    if kind == "narrow":
+        return [*chat, "--served-model-name", "tiny", "--max-num-seqs", "2"]
     if kind == "reasoner":
         return [*chat, "--served-model-name", "tiny-reasoner", "--reasoning-parser", "qwen3"]
     adapters = [f"{name}={models / name}" for name in ("tiny-lora", "tiny-lora2")]
@@ -135,7 +139,7 @@ def start(kind: str, place: Installation, log_file: Path) -> Server:
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env=_server_environment(),
+            env=_server_environment() | (DEVELOPMENT if kind == "narrow" else {}),
             start_new_session=True,
         )
     return Server(kind, f"http://127.0.0.1:{port}", log_file, process)
@@ -231,7 +235,9 @@ def main() -> int:
     if sys.argv[1:] == ["--guard"]:
         return guard_main()
     parser = argparse.ArgumentParser(description="Start real vLLM servers with tiny models on free ports.")
-    parser.add_argument("kinds", nargs="+", choices=KINDS, metavar="KIND", help="lora, reasoner or embed; repeatable")
+    parser.add_argument(
+        "kinds", nargs="+", choices=KINDS, metavar="KIND", help="lora, reasoner, embed or narrow; repeatable"
+    )
     parser.add_argument("--ready-file", help="JSON written once all servers answer")
     parser.add_argument("--logs", help="folder of the servers' logs")
     parser.add_argument("--with-stdin", action="store_true", help="stop when standard input closes, too")

@@ -15,6 +15,7 @@ from gateway.context import RequestContext
 from gateway.controls import read_controls
 from gateway.cutoff import Cutoff
 from gateway.endpoints.body import read_body, read_headers
+from gateway.endpoints.decision_headers import Headers, decision_headers
 from gateway.errors import (
     ClientLeft,
     ClientStalled,
@@ -28,11 +29,10 @@ from gateway.errors import (
 from gateway.generation import Generation
 from gateway.guard import Receive, Scope, Send, send_error
 from gateway.openai import ApiRequest, parse
+from gateway.resuming import Resumption, open_elsewhere, resumption
 from gateway.state import Gateway
 from gateway.streaming import StreamRelay, error_event
 from gateway.types import Endpoint
-
-Headers = list[tuple[bytes, bytes]]
 
 
 class InferenceEndpoint:
@@ -110,16 +110,20 @@ class _Exchange:
             await generation.pipeline.decide(request, context, controls)
         with generation.dispatcher.budget.running() as context.running:
             opened = await generation.answering.open(request, context, self._cutoff, controls.strategy)
-            try:
-                if opened.stream is None:
-                    await self._send_plain(opened)
-                else:
-                    await self._send_stream(opened, request)
-            except UpstreamError as error:
-                opened.lease.ended(error)
-                raise
-            finally:
-                opened.lease.close()
+            resuming = resumption(request, context, settings.resume) if opened.stream is not None else None
+            await self._send_opened(opened, request, resuming)
+
+    async def _send_opened(self, opened: Opened, request: ApiRequest, resuming: Resumption | None) -> None:
+        try:
+            if opened.stream is None:
+                await self._send_plain(opened)
+            else:
+                await self._send_stream(opened, opened.stream, request, resuming)
+        except UpstreamError as error:
+            opened.lease.ended(error)
+            raise
+        finally:
+            opened.lease.close()
 
     async def _send_plain(self, opened: Opened) -> None:
         context = self._context
@@ -138,43 +142,71 @@ class _Exchange:
             await self._start(opened.status, headers)
             await self._body(opened.first, more=False)
 
-    async def _send_stream(self, opened: Opened, request: ApiRequest) -> None:
-        assert opened.stream is not None
-        settings, context = self._generation.settings, self._context
+    async def _send_stream(
+        self, opened: Opened, stream: Stream, request: ApiRequest, resuming: Resumption | None
+    ) -> None:
+        context = self._context
         relay = StreamRelay(
-            context.endpoint, hide_usage=request.hides_usage, event_limit_bytes=settings.limits.event_bytes
+            context.endpoint,
+            hide_usage=request.hides_usage,
+            event_limit_bytes=self._generation.settings.limits.event_bytes,
         )
         context.status, context.usage = 200, opened.usage or relay.usage
-        idle_s = context.catalog.experts[context.chosen or ""].timeouts.idle_s
-        write_s = settings.timeouts.client_write_s
-        try:
-            with self._cutoff.phase(write_s, _client_stalled):
-                await self._pump(opened, opened.stream, relay, idle_s, write_s)
-        except UpstreamError:
-            await self._relay(relay.held(), opened.content_type)
-            raise
-        if relay.failure is not None:
+        failure = await self._pump(opened, stream, relay, resuming)
+        if resuming is not None and resuming.resumed:
+            context.usage = resuming.total(relay.usage)
+        held = relay.held()
+        if resuming is not None and failure is not None and (relay.failure is not None or not held):
+            rest = await self._open_rest(opened, resuming, failure)
+            if rest is not None:
+                await self._send_opened(rest, request, resuming)
+                return
+        if held:
+            with self._cutoff.phase(self._generation.settings.timeouts.client_write_s, _client_stalled):
+                await self._relay(held if resuming is None else resuming.shown(held), opened.content_type)
+        if failure is not None and failure is not relay.failure:
+            raise failure
+        if failure is not None:
             # The upstream's own error event has just gone out; its [DONE] must not follow.
-            context.error = relay.failure.code
-            opened.lease.ended(relay.failure)
-        elif not relay.finished:
-            raise UpstreamReset("The expert's server ended its stream before it was complete.")
-        else:
-            opened.lease.ended(None)
+            context.error = failure.code
+        opened.lease.ended(failure)
         self._cutoff.unwatch()
         await self._body(b"", more=False)
 
-    async def _pump(self, opened: Opened, stream: Stream, relay: StreamRelay, idle_s: float, write_s: float) -> None:
-        """Move bytes from the upstream to the client; a slow reader slows the upstream down, nothing piles up."""
+    async def _pump(
+        self, opened: Opened, stream: Stream, relay: StreamRelay, resuming: Resumption | None
+    ) -> PointsmanError | None:
+        """Move bytes from the upstream to the client and return what went wrong at the upstream.
+
+        A slow reader slows the upstream down, nothing piles up.
+        """
+        idle_s = self._context.catalog.experts[self._context.chosen or ""].timeouts.idle_s
+        write_s = self._generation.settings.timeouts.client_write_s
         chunk = opened.first
-        while chunk and relay.failure is None:
-            out = relay.feed(chunk)
-            self._cutoff.allow(write_s, _client_stalled)
-            await self._relay(out, opened.content_type)
-            if relay.failure is None:
-                self._cutoff.allow(idle_s, _idle)
-                chunk = await stream.read_chunk()
-        await self._relay(relay.held(), opened.content_type)
+        try:
+            with self._cutoff.phase(write_s, _client_stalled):
+                while chunk and relay.failure is None:
+                    out = relay.feed(chunk)
+                    if resuming is not None:
+                        out = resuming.shown(out)
+                    self._cutoff.allow(write_s, _client_stalled)
+                    await self._relay(out, opened.content_type)
+                    if relay.failure is None:
+                        self._cutoff.allow(idle_s, _idle)
+                        chunk = await stream.read_chunk()
+        except UpstreamError as error:
+            return error
+        finally:
+            relay.count_what_went_out()
+        if relay.failure is None and not relay.finished:
+            return UpstreamReset("The expert's server ended its stream before it was complete.")
+        return relay.failure
+
+    async def _open_rest(self, opened: Opened, resuming: Resumption, failure: PointsmanError) -> Opened | None:
+        if not resuming.may_go_on(failure):
+            return None
+        opened.lease.ended(failure)
+        return await open_elsewhere(resuming, self._generation.dispatcher, self._context, self._cutoff)
 
     async def _relay(self, out: bytes, content_type: str) -> None:
         if not out:
@@ -208,7 +240,7 @@ class _Exchange:
             return
         if isinstance(error, UpstreamError):
             error.headers = (*error.headers, ("x-should-retry", "false"), *_retry_after(error))
-        error.headers = (*error.headers, *_decoded(self._decision_headers()))
+        error.headers = (*error.headers, *_decoded(self._told()))
         await send_error(self._send, error, context.request_id, path=context.endpoint.path)
 
     async def _start(self, status: int, headers: Headers) -> None:
@@ -223,35 +255,11 @@ class _Exchange:
         return [
             (b"content-type", content_type.encode("latin-1")),
             (b"x-request-id", self._context.request_id.encode()),
-            *self._decision_headers(),
+            *self._told(),
         ]
 
-    def _decision_headers(self) -> Headers:
-        """Return the `x-pointsman-*` headers, as many as the settings let clients see."""
-        context, shown = self._context, self._generation.settings.server.decision_headers
-        decision = context.decision
-        if decision is None or shown == "none":
-            return []
-        headers = [(b"x-pointsman-expert", (context.chosen or decision.expert.name).encode())]
-        if shown == "expert":
-            return headers
-        if decision.domain is not None:
-            headers.append((b"x-pointsman-domain", decision.domain.encode()))
-        if decision.confidence is not None:
-            headers.append((b"x-pointsman-confidence", b"%.4f" % decision.confidence))
-        headers += [
-            (b"x-pointsman-reason", decision.reason.value.encode()),
-            (b"x-pointsman-policy", (context.policy or decision.reason.value).encode()),
-            (b"x-pointsman-fallbacks", str(context.fallbacks).encode()),
-            (b"x-pointsman-overhead-ms", b"%.2f" % (context.overhead_s() * 1000)),
-        ]
-        if context.strategy is not None:
-            used = context.strategy
-            told = f"{used.name}; outcome={used.outcome}; calls={used.calls}"
-            headers.append((b"x-pointsman-strategy", told.encode()))
-        if context.rewrite is not None:
-            headers.append((b"x-pointsman-rewrite", context.rewrite.encode()))
-        return headers
+    def _told(self) -> Headers:
+        return decision_headers(self._context, self._generation.settings.server.decision_headers)
 
 
 def _decoded(headers: Headers) -> list[tuple[str, str]]:

@@ -52,6 +52,7 @@ class Ask:
         endless: Go on up to `maximum_tokens` (`ignore_eos`).
         minimum_tokens: Go on up to this.
         thinking: Say something as reasoning first.
+        begun: Beginning of the answer, which the prompt has already (`continue_final_message`).
     """
 
     served: Served
@@ -69,6 +70,7 @@ class Ask:
     endless: bool = False
     minimum_tokens: int = 0
     thinking: bool = False
+    begun: str = ""
 
 
 @dataclass(slots=True)
@@ -108,8 +110,7 @@ def generate(ask: Ask, index: int = 0) -> Answer:
             finish: Finish = "stop" if ask.forced_tool else "tool_calls"
             return Answer(tuple(reasoning), (), calls, finish, None, len(reasoning) + len(raw))
         return _cut(ask, reasoning, raw)
-    text = _text(ask, index)
-    tokens = _lengthened(ask, tokenise(text), len(reasoning))
+    tokens = _lengthened(ask, _rest(ask, _text(ask, index)), len(reasoning))
     stopped = _stopped(ask, tokens)
     if stopped is not None:
         kept, stop_reason = stopped
@@ -129,6 +130,15 @@ def _cut(ask: Ask, reasoning: list[str], tokens: list[str]) -> Answer:
     kept = tuple(reasoning[: ask.maximum_tokens])
     visible = tuple(tokens[: ask.maximum_tokens - len(kept)])
     return Answer(kept, visible, (), "length", None, len(kept) + len(visible))
+
+
+def _rest(ask: Ask, text: str) -> list[str]:
+    """The tokens that come after what the prompt has already; all of them when that is no beginning of the answer."""
+    if not ask.begun:
+        return tokenise(text)
+    spoken = len(tokenise(ask.begun))
+    whole = "".join(_lengthened(ask, tokenise(text), -spoken))
+    return tokenise(whole.removeprefix(ask.begun))
 
 
 def _lengthened(ask: Ask, tokens: list[str], spent: int) -> list[str]:

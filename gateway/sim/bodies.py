@@ -55,6 +55,8 @@ class ChatBody(Body):
     response_format: dict[str, Any] | None = None
     structured_outputs: dict[str, Any] | None = None
     seed: int | None = None
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
     sim_answer: str | list[str] | None = None
     sim_logprob: Annotated[float, Field(le=0)] | None = None
 

@@ -100,6 +100,7 @@ def _ask(body: ChatBody, served: Served) -> Ask:
         endless=body.ignore_eos,
         minimum_tokens=body.min_tokens,
         thinking=bool((body.chat_template_kwargs or {}).get("enable_thinking")),
+        begun=content_text(messages[-1].get("content")) if body.continue_final_message else "",
     )
 
 

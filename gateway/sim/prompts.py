@@ -165,6 +165,8 @@ def check_chat_fields(body: ChatBody) -> None:
     if body.tools == []:
         remedy = "Either provide at least one tool or omit the field entirely."
         raise bad_value(f"`tools` must not be an empty array. {remedy}", "tools")
+    if body.continue_final_message and body.add_generation_prompt and "add_generation_prompt" in body.model_fields_set:
+        raise SimError(400, "Cannot set both `continue_final_message` and `add_generation_prompt` to True.")
     check_tool_choice(body.tool_choice, body.tools)
     check_response_format(body.response_format)
 

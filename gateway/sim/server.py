@@ -21,6 +21,8 @@ from gateway.sim.wire import reset
 
 IDLE_TIMEOUT_S = 5.0
 """vLLM closes idle connections after this."""
+BACKLOG = 2048
+"""As uvicorn, which vLLM runs under."""
 MAXIMUM_BODY_BYTES = 256 << 20
 KEPT_REQUESTS = 512
 STOP_S = 0.05
@@ -155,7 +157,9 @@ class SimServer:
         """Listen (again) on the same port."""
         if self._listener is None and self._web is not None:
             loop = asyncio.get_running_loop()
-            self._listener = await loop.create_server(self._web, self.host, self.port, reuse_address=True)
+            self._listener = await loop.create_server(
+                self._web, self.host, self.port, reuse_address=True, backlog=BACKLOG
+            )
             self.port = self._listener.sockets[0].getsockname()[1]
             self._tell()
 

@@ -40,6 +40,10 @@ class VllmServer:
         """Kill the API server and its engine, as a machine that goes away would."""
         os.killpg(self.process_group, signal.SIGKILL)
 
+    def terminate(self) -> None:
+        """Ask the API server to end, as an orchestrator does."""
+        os.kill(self.process_group, signal.SIGTERM)
+
     def gauge(self, name: str) -> float:
         """The sum of a metric over its labels."""
         page = ask(self.url, "/metrics", method="GET").body.decode()

@@ -64,8 +64,17 @@ def connect(address: str, *, statement_s: float, read_only: bool = False) -> psy
     return connection
 
 
-def migrate(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
-    """Bring the schema up to date; gateways that start together do so one after the other.
+def migrate(
+    connection: psycopg.Connection[tuple[Any, ...]],
+    name: str = NAME,
+    steps: Sequence[Sequence[str]] = POSTGRES_STEPS,
+) -> None:
+    """Bring one store's tables up to date; gateways that start together do so one after the other.
+
+    Args:
+        connection: one that may write.
+        name: the store's name in the table of versions.
+        steps: statements by version, see `gateway.stores.sqlite.open_file`.
 
     Raises:
         StoreError: the schema is of a newer version.
@@ -77,15 +86,15 @@ def migrate(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
         connection.execute("SELECT set_config('search_path', 'pointsman', true)")
         connection.execute("CREATE SCHEMA IF NOT EXISTS pointsman")
         connection.execute(_VERSIONS)
-        row = connection.execute("SELECT version FROM schema_version WHERE name = %s", [NAME]).fetchone()
-        found, known = (0 if row is None else int(row[0])), len(POSTGRES_STEPS)
+        row = connection.execute("SELECT version FROM schema_version WHERE name = %s", [name]).fetchone()
+        found, known = (0 if row is None else int(row[0])), len(steps)
         if found > known:
-            raise StoreError(f"the database holds version {found} of {NAME}, this program knows up to {known}")
-        for statement in (statement for step in POSTGRES_STEPS[found:] for statement in step):
+            raise StoreError(f"the database holds version {found} of {name}, this program knows up to {known}")
+        for statement in (statement for step in steps[found:] for statement in step):
             connection.execute(statement.encode())
         connection.execute(
             "INSERT INTO schema_version VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET version = excluded.version",
-            [NAME, known],
+            [name, known],
         )
 
 

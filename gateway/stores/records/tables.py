@@ -31,7 +31,7 @@ _REALS = (
 )
 _NUMBERS = (
     *("status", "attempts", "calls", "input_tokens", "output_tokens", "cached_tokens", "extra_input_tokens"),
-    *("extra_output_tokens", "prompt_token_estimate"),
+    *("extra_output_tokens", "prompt_token_estimate", "resumed"),
 )
 FLAGS = ("stream", "rewritten")
 # What records do not have yet; NULL until they do.
