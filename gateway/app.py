@@ -16,6 +16,7 @@ from gateway.endpoints import feedback, models, operations, route
 from gateway.endpoints.inference import InferenceEndpoint
 from gateway.errors import InvalidRequest, MethodNotAllowed, PathNotFound, PointsmanError
 from gateway.guard import Guard, hosts_of
+from gateway.keyring import AdminTokens, KeyWatch
 from gateway.openapi import describe_data_plane, serve_documentation
 from gateway.record_keeping import ALONE, Share
 from gateway.reload import ConfigSource, Reloader
@@ -70,7 +71,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with gateway, reloader or nullcontext(), app.state.shared_metrics or nullcontext():
+        shared, admin = app.state.shared_metrics, app.state.admin
+        async with keys, gateway, reloader or nullcontext(), shared or nullcontext(), admin or nullcontext():
             yield
 
     app = Application(
@@ -83,10 +85,14 @@ def create_app(
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
-    app.state.gateway, app.state.reloader, app.state.shared_metrics = gateway, reloader, None
+    app.state.gateway, app.state.reloader = gateway, reloader
+    app.state.shared_metrics = app.state.admin = None
     app.data_plane = {endpoint.path: InferenceEndpoint(endpoint, gateway) for endpoint in Endpoint}
     app.guard = Guard(app.answer, grants.build(settings), gateway.record_refusal)
+    app.state.admin_tokens = AdminTokens({})
+    keys = app.state.keys = KeyWatch(app.guard.keyring, app.state.admin_tokens, settings.key_store)
     gateway.on_change.append(lambda generation: app.guard.change_keys(generation.grants))
+    gateway.on_change.append(lambda generation: keys.follow(generation.settings.key_store))
     gateway.on_change.append(lambda generation: app.guard.change_hosts(hosts_of(generation.settings)))
     for module in (models, operations, route, feedback):
         app.include_router(module.api)

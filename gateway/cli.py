@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from gateway import __version__, cli_data, cli_domains, cli_feedback, cli_quality, cli_records, cli_replay, cli_training
+from gateway import (
+    __version__,
+    cli_admin_tokens,
+    cli_data,
+    cli_domains,
+    cli_feedback,
+    cli_keys,
+    cli_quality,
+    cli_records,
+    cli_replay,
+    cli_training,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +84,8 @@ def serve(
     settings = _loaded(source.load)
     try:
         if worker is None and settings.server.workers > 1:
-            given = [f"--{name}={value}" for name, value in (("host", host), ("port", port)) if value is not None]
+            told = (("host", host), ("port", port), ("workers", workers))
+            given = [f"--{name}={value}" for name, value in told if value is not None]
             command = [sys.executable, "-m", "gateway.cli", "serve", f"--config={config}", *given]
             code = server.run_workers(settings, settings.server.workers, lambda place: [*command, f"--worker={place}"])
         else:
@@ -167,6 +179,8 @@ app.add_typer(cli_domains.domains_app)
 app.add_typer(cli_quality.quality_app)
 app.add_typer(cli_feedback.feedback_app)
 app.add_typer(cli_records.records_app)
+app.add_typer(cli_keys.keys_app)
+app.add_typer(cli_admin_tokens.admin_tokens_app)
 
 
 def _settings(path: Path) -> Settings:

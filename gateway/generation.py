@@ -22,6 +22,7 @@ from gateway.pipeline import Pipeline
 from gateway.scorers import Loaded, Scorers
 from gateway.scoring import AsyncScorer
 from gateway.settings import MissingSecret, Settings
+from gateway.stores.keys.choosing import check_key_store
 from gateway.stores.sqlite import StoreError
 from gateway.thresholds import UnknownDomain, check_domains, thresholds_of
 from gateway.types import Catalog, Grant
@@ -102,7 +103,7 @@ class Plan:
 
     settings: Settings
     catalog: Catalog
-    grants: Mapping[str, Grant]
+    grants: Mapping[bytes, Grant]
     scorer: Loaded
     table: QualityTable | None
     canary: Loaded | None
@@ -120,7 +121,7 @@ class Generation:
 
     settings: Settings
     catalog: Catalog
-    grants: Mapping[str, Grant]
+    grants: Mapping[bytes, Grant]
     fleet: Fleet
     scorer: AsyncScorer
     pipeline: Pipeline
@@ -139,11 +140,13 @@ def plan(settings: Settings, scorers: Scorers) -> Plan:
         MissingSecret: an environment variable that the settings name is not set.
         SameKey: two of the callers' keys are the same.
         OpenDoor: there are no keys and the address is public.
+        StoreError: the store of keys cannot be used.
         UnknownDomain: the settings name a domain that the classifier does not have.
         router.ArtifactError: an artifact cannot be used.
         router.QualityError: a quality table cannot be used.
     """
     grants.refuse_open_door(settings)
+    check_key_store(settings.key_store)
     catalog, granted = catalogs.build(settings), grants.build(settings)
     loaded = scorers.live(settings.router)
     _check(settings, loaded)

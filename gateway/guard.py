@@ -6,17 +6,16 @@ uvicorn's httptools parser already refuses CL+TE, bare LF and folded headers; wh
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
-from gateway.errors import HeadersTooLarge, InvalidRequest, PointsmanError, Unauthenticated
-from gateway.grants import is_loopback
+from gateway.errors import Forbidden, HeadersTooLarge, InvalidRequest, PointsmanError, Unauthenticated
+from gateway.grants import is_loopback, needs_keys
+from gateway.keyring import Keyring
 from gateway.settings import Settings
-from gateway.types import Grant
+from gateway.types import Endpoint, Grant
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -24,6 +23,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 EVERYBODY = Grant()
+ENDPOINTS = {endpoint.path: endpoint for endpoint in Endpoint}
 OnRefusal = Callable[[Scope, PointsmanError], None]
 
 MAXIMUM_HEADERS = 100
@@ -40,29 +40,37 @@ class Guard:
 
     Args:
         app: what comes behind.
-        keys: the clients' keys and what each may do; empty means that everybody may come in, and may do all.
+        keys: what each of the settings' keys may do, by the key's digest; empty means that everybody may come in,
+            and may do all, unless a store of keys locks the `keyring`.
         on_refusal: told of every request that is answered here, so that it gets its record.
+
+    Attributes:
+        keyring: all keys that let in; those of a store are put there by `keyring.KeyWatch`.
     """
 
     def __init__(
-        self, app: App, keys: Mapping[str, Grant], on_refusal: Callable[[Scope, PointsmanError], None]
+        self, app: App, keys: Mapping[bytes, Grant], on_refusal: Callable[[Scope, PointsmanError], None]
     ) -> None:
         self._app = app
         self._on_refusal = on_refusal
+        self._setting = ""
         self._names: frozenset[bytes] | None = None
         self._below: tuple[bytes, ...] = ()
-        self.change_keys(keys)
+        self.keyring = Keyring(keys)
 
-    def change_keys(self, keys: Mapping[str, Grant]) -> None:
-        """Let these keys in from now on, and no others."""
-        self._grants = [(_digest(key.encode()), grant) for key, grant in keys.items()]
+    def change_keys(self, keys: Mapping[bytes, Grant]) -> None:
+        """Let these keys of the settings in from now on, and no others of theirs."""
+        self.keyring.change_named(keys)
 
-    def change_hosts(self, names: Iterable[str] | None) -> None:
+    def change_hosts(self, names: Iterable[str] | None, setting: str = "server.hosts") -> None:
         """Answer to these names in the Host header, `*.example.com` for all below one, and to addresses; None: to all.
+
+        `setting` is where they come from, for who is refused.
 
         A page of a foreign site can let its own name point at our address (DNS rebinding) and then read what we answer
         to it. It cannot do so with an address or `localhost`, which need no listing therefore.
         """
+        self._setting = setting
         if names is None or "*" in (names := tuple(name.lower() for name in names)):
             self._names, self._below = None, ()
             return
@@ -101,14 +109,15 @@ class Guard:
         if hosts and not _HOST.fullmatch(hosts[0]):
             raise InvalidRequest("The Host header is not valid.")
         if self._names is not None and hosts and not self._is_ours(hosts[0]):
-            raise InvalidRequest("The Host header names none of the gateway's `server.hosts`.", code="unknown_host")
+            raise InvalidRequest(f"The Host header names none of `{self._setting}`.", code="unknown_host")
         if odd:
             _check_odd_names({name for name, _ in headers}, scope["http_version"])
         if not scope.get("target", b"/").startswith(b"/"):
             raise InvalidRequest("The request target must be a path.")
         _check_path(scope["raw_path"], scope["path"])
-        if self._grants and not scope["path"].startswith("/health/"):
-            scope["grant"] = self._grant(headers)
+        if self.keyring.required and not scope["path"].startswith("/health/"):
+            grant = scope["grant"] = self._grant(headers)
+            _check_endpoint(ENDPOINTS.get(scope["path"]), grant.endpoints)
 
     def _is_ours(self, host: bytes) -> bool:
         name = _PORT.sub(b"", host).rstrip(b".").lower()
@@ -119,8 +128,6 @@ class Guard:
     def _grant(self, headers: list[tuple[bytes, bytes]]) -> Grant:
         """Return what the request's key may do.
 
-        Digests are compared, so that neither content nor length of a key shows in the time taken.
-
         Raises:
             Unauthenticated: no key, or a wrong one; which, is not said.
         """
@@ -130,15 +137,13 @@ class Guard:
                 given = value[7:].strip()
             elif name == b"x-api-key":  # what clients of /v1/messages send
                 given = given or value
-        digest = _digest(given)
-        # A list, not a generator: all are compared, whichever fits.
-        found = [grant for known, grant in self._grants if hmac.compare_digest(digest, known)]
-        if not found:
+        found = self.keyring.find(given)
+        if found is None:
             raise Unauthenticated(
                 "Missing or unknown API key. Send it as `Authorization: Bearer KEY`.",
                 headers=(("www-authenticate", "Bearer"),),
             )
-        return found[0]
+        return found
 
 
 def hosts_of(settings: Settings) -> tuple[str, ...] | None:
@@ -150,8 +155,7 @@ def hosts_of(settings: Settings) -> tuple[str, ...] | None:
     server = settings.server
     if server.hosts is not None:
         return server.hosts
-    keys = server.api_keys_env is not None or bool(settings.keys)
-    return () if not keys and is_loopback(server.host) else None
+    return () if not needs_keys(settings) and is_loopback(server.host) else None
 
 
 async def send_error(send: Send, error: PointsmanError, request_id: str, *, path: str = "") -> None:
@@ -184,13 +188,14 @@ def _check_odd_names(names: set[bytes], http_version: str) -> None:
         raise InvalidRequest("HTTP/1.0 has no Transfer-Encoding.")
 
 
+def _check_endpoint(endpoint: Endpoint | None, allowed: frozenset[str] | None) -> None:
+    if endpoint is not None and allowed is not None and endpoint not in allowed:
+        raise Forbidden("This API key may not use this endpoint.", code="endpoint_forbidden")
+
+
 def _check_path(raw: bytes, path: str) -> None:
     # An encoded slash is how a path gets by a proxy's rules; only model names have real ones.
     if b"%2f" in raw.lower() and not raw.startswith(b"/v1/models/"):
         raise InvalidRequest("The request path has an encoded slash.")
     if not raw.startswith(b"/") or raw.startswith(b"//") or "//" in path or "/../" in path + "/" or "\\" in path:
         raise InvalidRequest("The request path is not acceptable.")
-
-
-def _digest(key: bytes) -> bytes:
-    return hashlib.sha256(key).digest()

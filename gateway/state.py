@@ -175,7 +175,7 @@ class Gateway:
         endpoint = next((e for e in Endpoint if e.path == scope["path"]), None)
         if endpoint is None or self._current is None:
             return
-        context = RequestContext(scope["request_id"], endpoint, self._current.catalog)
+        context = RequestContext(scope["request_id"], endpoint, self._current.catalog, grant=scope["grant"])
         context.status, context.error = error.status, error.code
         self.recorder.put(context)
 

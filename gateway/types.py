@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
+from gateway.callers import Grant as Grant
 from router import Abstention, Features, Thresholds
 
 # For policies, which import nothing else of ours.
@@ -198,27 +199,6 @@ class Catalog:
         if found is not None:
             return found
         return next((expert for expert in self.experts.values() if expert.model == model), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What a caller's key allows. `name` identifies the key in records; it is not the secret.
-
-    Attributes:
-        name: "" when the gateway is open.
-        experts: names it may use; None means all.
-        policies: policies it may ask for; None means all.
-        policy: its own policy when the request names none.
-        price_cap: most that one request of it may be expected to cost.
-        daily_budget: most that it may spend in a day (UTC).
-    """
-
-    name: str = ""
-    experts: frozenset[str] | None = None
-    policies: frozenset[str] | None = None
-    policy: str | None = None
-    price_cap: float | None = None
-    daily_budget: float | None = None
 
 
 class Candidate(NamedTuple):

@@ -1,4 +1,4 @@
-"""What `experts.yaml` says of deciding: classifier, policies, shadow, canary, keys."""
+"""What `experts.yaml` says of deciding: classifier, policies, shadow, canary."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gateway import policies
-from gateway.settings.common import VARIABLE, Name, Seconds, Share, Strict
+from gateway.settings.common import Name, Seconds, Share, Strict
 
 
 class RouterSettings(Strict):
@@ -87,20 +87,3 @@ class CanarySettings(Strict):
     artifact: str | None = Field(None, description="Its classifier; left out: the live one.")
     quality_table: str | None = Field(None, description="Its quality table; left out: the live one.")
     policy: PolicyChoice | None = Field(None, description="Its policy; left out: the live one.")
-
-
-class KeySettings(Strict):
-    """One caller's key and what it may do."""
-
-    key_env: str = Field(pattern=VARIABLE, description="Environment variable with the key.")
-    experts: tuple[Name, ...] | None = Field(None, description="Experts it may use; left out: all.")
-    policies: tuple[Name, ...] | None = Field(None, description="Policies it may ask for; left out: all.")
-    policy: Name | None = Field(None, description="Its policy when a request names none.")
-    price_cap: float | None = Field(None, ge=0, description="Most that one of its requests may be expected to cost.")
-    daily_budget: float | None = Field(None, ge=0, description="Most that it may spend in a day (UTC).")
-
-    @model_validator(mode="after")
-    def _own_policy_allowed(self) -> Self:
-        if self.policy is not None and self.policies is not None and self.policy not in self.policies:
-            raise ValueError(f"its own policy {self.policy!r} is not among `policies`")
-        return self

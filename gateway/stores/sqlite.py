@@ -15,7 +15,7 @@ from pathlib import Path
 BUSY_S = 5.0
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "journal_size_limit=67108864", "foreign_keys=ON")
 # Nothing that waiting would help: a person has to look at the file or at the settings.
-_FINAL = frozenset(
+FINAL = frozenset(
     {
         sqlite3.SQLITE_PERM,
         sqlite3.SQLITE_READONLY,
@@ -142,6 +142,6 @@ def _explained(path: str) -> Iterator[None]:
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
         raise StoreError(f"{path}: {error.strerror}") from error
     except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _FINAL:
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in FINAL:
             raise StoreError(f"{path}: {error}") from error
         raise

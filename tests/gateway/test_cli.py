@@ -19,7 +19,7 @@ from gateway.settings_file import parse
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     *("serve", "check", "route", "sim", "demo", "train", "evaluate", "explain", "data", "domains"),
-    *("quality", "replay", "feedback"),
+    *("quality", "replay", "feedback", "records", "keys", "admin-tokens"),
 )
 POINTSMAN = (sys.executable, "-m", "gateway.cli")
 
@@ -139,6 +139,7 @@ def test_threshold_for_an_unknown_domain_is_said(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.row("D12")
 def test_serve_public_address_without_keys_is_refused() -> None:
     done = run("serve", "--host", "0.0.0.0", "--port", "0")
     assert done.returncode == 1
@@ -155,6 +156,7 @@ def test_serve_taken_port_is_said(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.row("F4")
 def test_serve_missing_artifact_is_said(tmp_path: Path) -> None:
     done = run("serve", "-c", str(write_config(tmp_path, router={"artifact": str(tmp_path / "none")})))
     assert done.returncode == 1
