@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Sequence
 from gateway.answers import Opened, Usage
 from gateway.calling import RequestCalls
 from gateway.context import RequestContext, StrategyUse
+from gateway.costs import Unpriced, usage_cost
 from gateway.cutoff import Cutoff
 from gateway.dispatch import Dispatcher
 from gateway.errors import InvalidRequest
@@ -67,6 +68,16 @@ class Answering:
         if wanted is None:
             return self._dispatcher.open(request, context, cutoff)
         return self._strategic(*wanted, request, context, cutoff)
+
+    def is_strategic(self, request: ApiRequest, context: RequestContext, asked: str | None) -> bool:
+        """Tell whether a strategy makes the answer.
+
+        Raises:
+            InvalidRequest: as `open`.
+        """
+        if asked is None and self._plain_only:
+            return False
+        return self._wanted(request, context, asked) is not None
 
     def _wanted(self, request: ApiRequest, context: RequestContext, asked: str | None) -> tuple[str, Strategy] | None:
         if asked == NONE:
@@ -139,17 +150,15 @@ def too_dear(experts: tuple[Expert, ...] | Skip, job: Job, context: RequestConte
 
 def _account(use: StrategyUse, made: list[Call], answering: Call | None, catalog: Catalog) -> None:
     """Sum up the tokens and the money that did not go into the answer."""
-    use.extra, use.extra_cost = Usage(0, 0), 0.0
+    use.extra, use.extra_cost, use.extra_known = Usage(0, 0), 0.0, True
     for call in made:
         spent = [call.spare] if call is answering else [call.usage, call.spare]
         for usage in spent:
             use.extra.input_tokens = (use.extra.input_tokens or 0) + (usage.input_tokens or 0)
             use.extra.output_tokens = (use.extra.output_tokens or 0) + (usage.output_tokens or 0)
-            use.extra_cost += _cost(call.expert, usage)
-
-
-def _cost(expert: Expert, usage: Usage) -> float:
-    price = expert.price
-    if price is None:
-        return 0.0
-    return ((usage.input_tokens or 0) * price.input + (usage.output_tokens or 0) * price.output) / 1e6
+            told = Usage(usage.input_tokens or 0, usage.output_tokens or 0, usage.cached_tokens)
+            cost = usage_cost(call.expert.price, told)
+            if isinstance(cost, Unpriced):
+                use.extra_known = False
+            else:
+                use.extra_cost += cost

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from types import MappingProxyType
 
+from gateway.costs import price_version
 from gateway.language import canonical
 from gateway.rewriting import rewrite_of
 from gateway.settings import ExpertSettings, Settings, TimeoutSettings, secret
@@ -26,12 +27,18 @@ def build(settings: Settings) -> Catalog:
         generalist=generalist,
         by_domain=MappingProxyType(by_domain),
         version=hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:12],
+        currency=settings.currency,
+        price_version=settings.price_version or _price_version(settings),
     )
+
+
+def _price_version(settings: Settings) -> str:
+    return price_version(settings.currency, {name: e.price for name, e in settings.named_experts().items()})
 
 
 def _expert(name: str, settings: ExpertSettings, defaults: TimeoutSettings) -> Expert:
     key = secret(settings.api_key_env)
-    own = settings.timeouts
+    own, price = settings.timeouts, settings.price
     return Expert(
         name=name,
         model=settings.model,
@@ -45,7 +52,7 @@ def _expert(name: str, settings: ExpertSettings, defaults: TimeoutSettings) -> E
             idle_s=own.idle_s or defaults.idle_s,
             total_s=own.total_s or defaults.total_s,
         ),
-        price=None if settings.price is None else Price(settings.price.input, settings.price.output),
+        price=None if price is None else Price(price.input, price.output, price.cached_input),
         context_length=settings.context_length,
         max_open=settings.max_open,
         languages=frozenset(map(canonical, settings.languages)),

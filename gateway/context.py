@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 
 from gateway.answers import Usage as Usage
 from gateway.conversation import Conversation
+from gateway.costs import Bill, bill_of
 from gateway.policies import Policy
 from gateway.retry_budget import Running
 from gateway.sessions import Session
-from gateway.types import Candidate, Catalog, Decision, Endpoint, Grant, RoutingInput
+from gateway.types import Candidate, Catalog, Decision, Endpoint, Grant, Reason, RoutingInput
 from router import DomainScores, Features, Thresholds
 
 
@@ -34,7 +35,8 @@ class StrategyUse:
         outcome: one word of the strategy's own closed set, or `skipped:` and why.
         calls: how many answers were asked of experts.
         extra: tokens that went into something else than the answer.
-        extra_cost: what they cost.
+        extra_cost: what they cost, as far as it is known.
+        extra_known: whether that is all.
     """
 
     name: str
@@ -42,6 +44,7 @@ class StrategyUse:
     calls: int = 1
     extra: Usage = field(default_factory=lambda: Usage(0, 0))
     extra_cost: float = 0.0
+    extra_known: bool = True
 
 
 @dataclass(slots=True)
@@ -72,6 +75,8 @@ class RequestContext:
     cost_limit: float | None = None
     strategy: StrategyUse | None = None
     rewrite: str | None = None
+    cache: str | None = None
+    cache_age_s: int | None = None
     running: Running | None = None
     avoided: str | None = None
     resumed: int = 0
@@ -164,6 +169,13 @@ class RouteRecord:
     extra_output_tokens: int
     extra_cost: float
     cost: float | None
+    baseline_cost: float | None
+    saving: float | None
+    unpriced: str | None
+    currency: str
+    price_version: str
+    cache: str | None
+    cached: bool
     prompt_token_estimate: int | None
     catalog_version: str
     resumed: int = 0
@@ -171,7 +183,10 @@ class RouteRecord:
 
 def record_of(context: RequestContext) -> RouteRecord:
     """Freeze a finished request."""
-    decision, usage, scores = context.decision, context.usage, context.scores
+    decision, scores, bill = context.decision, context.scores, _bill(context)
+    cached = context.cache == "hit"
+    # No expert has worked for an answer from the cache: its tokens were counted when it was made.
+    usage = Usage(0, 0, 0) if cached else context.usage
     expert = context.catalog.experts.get(context.chosen) if context.chosen else None
     first, expected, shadow, routing = context.first_byte, context.expected, context.shadow, context.routing
     strategy = context.strategy or StrategyUse("")
@@ -219,22 +234,35 @@ def record_of(context: RequestContext) -> RouteRecord:
         extra_input_tokens=strategy.extra.input_tokens or 0,
         extra_output_tokens=strategy.extra.output_tokens or 0,
         extra_cost=round(strategy.extra_cost, 12),
-        cost=_cost(context),
+        cost=bill.cost,
+        baseline_cost=bill.baseline,
+        saving=bill.saving,
+        unpriced=bill.unpriced,
+        currency=context.catalog.currency,
+        price_version=context.catalog.price_version,
+        cache=context.cache,
+        cached=cached,
         prompt_token_estimate=context.features.token_estimate if context.features else None,
         catalog_version=context.catalog.version,
         resumed=context.resumed,
     )
 
 
-def _cost(context: RequestContext) -> float | None:
+def _bill(context: RequestContext) -> Bill:
     """Return what the whole request cost: the answer and what a strategy spent besides."""
-    expert = context.catalog.experts.get(context.chosen) if context.chosen else None
-    usage, extra = context.usage, context.strategy.extra_cost if context.strategy else 0.0
-    if expert is None or expert.price is None or usage.input_tokens is None:
-        return round(extra, 12) if extra else None
-    # Full tokens only: cached ones cost the same until experts carry a cached price.
-    millionths = usage.input_tokens * expert.price.input + (usage.output_tokens or 0) * expert.price.output
-    return round(millionths / 1e6 + extra, 12)
+    catalog, strategy, decision = context.catalog, context.strategy, context.decision
+    expert, generalist = catalog.experts.get(context.chosen or ""), catalog.generalist
+    # Who names an expert has decided alone, so nothing was saved; and some endpoints the generalist cannot answer.
+    ours = decision is not None and decision.reason is not Reason.PINNED and context.endpoint in generalist.serves
+    return bill_of(
+        context.usage,
+        None if expert is None else expert.price,
+        generalist.price if ours else None,
+        answered=expert is not None,
+        extra_cost=0.0 if strategy is None else strategy.extra_cost,
+        extra_known=strategy is None or strategy.extra_known,
+        from_cache=context.cache == "hit",
+    )
 
 
 def _rounded(value: float | None, digits: int = 4) -> float | None:

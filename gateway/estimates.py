@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.costs import tokens_cost
 from gateway.pace import Pace
 from gateway.types import Candidate, Catalog, Expert
 from router import DomainScores
@@ -84,5 +85,4 @@ class Estimator:
 
 
 def _cost(expert: Expert, prompt_tokens: int, completion_tokens: float) -> float | None:
-    price = expert.price
-    return None if price is None else (prompt_tokens * price.input + completion_tokens * price.output) / 1e6
+    return None if expert.price is None else tokens_cost(expert.price, prompt_tokens, completion_tokens)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from gateway import catalog as catalogs
 from gateway import grants, language
 from gateway.answering import Answering
+from gateway.cache import CachedAnswering
 from gateway.dispatch import Dispatcher
 from gateway.errors import PointsmanError
 from gateway.grants import OpenDoor, SameKey
@@ -115,6 +116,7 @@ class Generation:
     """All that follows from one configuration.
 
     Attributes:
+        cached: answers from the cache where it may; None while the cache is off.
         running: the requests that use it.
         resources: what has to be closed after the last of them.
     """
@@ -127,6 +129,7 @@ class Generation:
     pipeline: Pipeline
     dispatcher: Dispatcher
     answering: Answering
+    cached: CachedAnswering | None
     running: Running
     resources: AsyncExitStack
 

@@ -8,6 +8,7 @@ from typing import Any
 import prometheus_client as prometheus
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from gateway.cache import CacheState
 from gateway.context import RouteRecord
 from gateway.reliability_metrics import ReliabilityMetrics
 
@@ -114,7 +115,27 @@ class Metrics:
             ("chosen", "direction"),
             registry=registry,
         )
-        self.cost = Counter("pointsman_cost", "Money spent, in the catalog's currency.", ("chosen",), registry=registry)
+        self.cost = Counter("pointsman_cost", "Money spent.", ("currency", "expert"), registry=registry)
+        self.saved = Counter(
+            "pointsman_saved_currency",
+            "What the generalist would have cost more, of requests cheaper than it.",
+            ("currency",),
+            registry=registry,
+        )
+        self.overspent = Counter(
+            "pointsman_overspent_currency",
+            "What the generalist would have cost less, of requests dearer than it.",
+            ("currency",),
+            registry=registry,
+        )
+        self.cache = Counter(
+            "pointsman_cache_requests",
+            "Answers, by what the cache had to do with them.",
+            ("outcome",),
+            registry=registry,
+        )
+        self.cache_entries = Gauge("pointsman_cache_entries", "Answers in the cache.", registry=registry)
+        self.cache_bytes = Gauge("pointsman_cache_bytes", "Memory of the cache.", registry=registry)
         self.strategies = Counter(
             "pointsman_strategy",
             "Requests with a strategy, by what became of it.",
@@ -195,6 +216,11 @@ class Metrics:
         """Read an expert's gauge when scraped, so that requests do not have to write it."""
         self.expert_up.labels(name).set_function(usable)
 
+    def watch_cache(self, state: Callable[[], CacheState]) -> None:
+        """Read the cache's gauges when scraped."""
+        self.cache_entries.set_function(lambda: state().entries)
+        self.cache_bytes.set_function(lambda: state().held_bytes)
+
     def observe(self, record: RouteRecord) -> None:
         """Count one finished request."""
         chosen, endpoint, status_class = record.chosen or "none", record.endpoint, f"{record.status // 100}xx"
@@ -233,14 +259,19 @@ class Metrics:
             self._child(self.shadow, record.decided, record.shadow_chosen).inc()
 
     def _spend(self, record: RouteRecord, chosen: str) -> None:
-        if record.stream and record.time_to_first_byte_s is not None:
+        if record.stream and record.time_to_first_byte_s is not None and not record.cached:
             self._child(self.first_byte, chosen).observe(record.time_to_first_byte_s)
         if record.input_tokens:
             self._child(self.tokens, chosen, "input").inc(record.input_tokens)
         if record.output_tokens:
             self._child(self.tokens, chosen, "output").inc(record.output_tokens)
         if record.cost:
-            self._child(self.cost, chosen).inc(record.cost)
+            self._child(self.cost, record.currency, chosen).inc(record.cost)
+        if record.saving:
+            # A counter cannot fall, so what was lost is counted by itself: the saving is the difference of the two.
+            self._child(self.saved if record.saving > 0 else self.overspent, record.currency).inc(abs(record.saving))
+        if record.cache is not None:
+            self._child(self.cache, record.cache).inc()
 
     def _child(self, metric: Any, *labels: str) -> Any:
         """Return the series of these labels; `labels()` itself costs 4 us, as much as parsing a small body."""

@@ -16,6 +16,8 @@ SUMMED = frozenset(
         "upstream_inflight",
         "upstream_waiting",
         "connections",
+        "cache_entries",
+        "cache_bytes",
         "log_queue_rows",
         "retries_running",
         "requests_running",

@@ -38,8 +38,8 @@ class Pace:
         """Learn from one finished request; failed ones teach nothing."""
         if record.chosen is None or record.status != 200 or record.error is not None or not record.output_tokens:
             return
-        # What a strategy made of several calls is no expert's own pace.
-        if record.calls > 1 or record.extra_output_tokens:
+        # What a strategy made of several calls is no expert's own pace, nor is what the cache gave again.
+        if record.calls > 1 or record.extra_output_tokens or record.cached:
             return
         tokens = record.output_tokens
         if record.domain is not None:

@@ -17,6 +17,7 @@ import structlog
 from gateway.admission import Admission
 from gateway.answering import Answering
 from gateway.budgets import Budgets
+from gateway.cache import CachedAnswering, ResponseCache
 from gateway.context import RequestContext, RouteRecord
 from gateway.dispatch import Dispatcher
 from gateway.errors import PointsmanError, ShuttingDown
@@ -69,6 +70,8 @@ class Gateway:
         self.admission = Admission(settings.overload)
         self.metrics.reliability.watch_process(self.admission, self.retries)
         self.sessions = SessionTable(settings.sessions.capacity, settings.sessions.idle_s)
+        self.cache = ResponseCache(settings.cache)
+        self.metrics.watch_cache(self.cache.state)
         self.draining = False
         self.on_change: list[Callable[[Generation], None]] = []
         self._scorers = Scorers(scorer)
@@ -244,6 +247,7 @@ class Gateway:
                 pipeline=pipeline,
                 dispatcher=dispatcher,
                 answering=answering,
+                cached=CachedAnswering(settings.cache, self.cache, answering) if settings.cache.enabled else None,
                 running=Running(),
                 resources=stack.pop_all(),
             )
@@ -263,6 +267,7 @@ class Gateway:
         self.retries.configure(settings.retries)
         self.admission.configure(settings.overload)
         self.sessions.resize(settings.sessions.capacity, settings.sessions.idle_s)
+        self.cache.configure(settings.cache)
         if before is not None and before.settings.server.log_requests != settings.server.log_requests:
             self.recorder.log_lines(wanted=settings.server.log_requests)
         for tell in self.on_change:

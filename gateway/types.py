@@ -118,10 +118,11 @@ LAST_RESORT: tuple[frozenset[Reason], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Prices of an expert, in the catalog's currency per million tokens."""
+    """Prices of an expert, in the catalog's currency per million tokens; `costs` reckons with them."""
 
     input: float
     output: float
+    cached_input: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +187,20 @@ class Expert:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """All experts and what they are called; immutable, swapped whole on reload."""
+    """All experts and what they are called; immutable, swapped whole on reload.
+
+    Attributes:
+        version: of the whole configuration.
+        currency: of all prices.
+        price_version: what records call the prices.
+    """
 
     experts: Mapping[str, Expert]
     generalist: Expert
     by_domain: Mapping[str, Expert]
     version: str
+    currency: str = "USD"
+    price_version: str = ""
 
     def named(self, model: str) -> Expert | None:
         """Find an expert by its name, else by its served model name (the first declared wins)."""

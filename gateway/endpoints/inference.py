@@ -11,6 +11,7 @@ import time
 
 from gateway.admission import Admitted
 from gateway.answers import Opened, Stream
+from gateway.cache import cache_headers, wish_of
 from gateway.context import RequestContext
 from gateway.controls import read_controls
 from gateway.cutoff import Cutoff
@@ -109,9 +110,18 @@ class _Exchange:
             controls = read_controls(headers)
             await generation.pipeline.decide(request, context, controls)
         with generation.dispatcher.budget.running() as context.running:
-            opened = await generation.answering.open(request, context, self._cutoff, controls.strategy)
+            opened = await self._opened(request, scope, controls.strategy)
             resuming = resumption(request, context, settings.resume) if opened.stream is not None else None
             await self._send_opened(opened, request, resuming)
+
+    async def _opened(self, request: ApiRequest, scope: Scope, strategy: str | None) -> Opened:
+        generation, context = self._generation, self._context
+        if generation.cached is None:
+            return await generation.answering.open(request, context, self._cutoff, strategy)
+        wish = wish_of(scope["headers"])
+        opened, use = await generation.cached.open(request, context, self._cutoff, strategy, wish)
+        context.cache, context.cache_age_s = use.outcome.value, use.age_s
+        return opened
 
     async def _send_opened(self, opened: Opened, request: ApiRequest, resuming: Resumption | None) -> None:
         try:
@@ -256,6 +266,7 @@ class _Exchange:
             (b"content-type", content_type.encode("latin-1")),
             (b"x-request-id", self._context.request_id.encode()),
             *self._told(),
+            *cache_headers(self._context.cache, self._context.cache_age_s),
         ]
 
     def _told(self) -> Headers:

@@ -27,6 +27,9 @@ class PriceSettings(Strict):
 
     input: float = Field(ge=0, description="Price of a million prompt tokens.")
     output: float = Field(ge=0, description="Price of a million completion tokens.")
+    cached_input: float | None = Field(
+        None, ge=0, description="Price of a million prompt tokens that the server had cached; left out: as `input`."
+    )
 
 
 class TimeoutOverrides(Strict):

@@ -48,6 +48,7 @@ def test_other_limits_hold_from_then_on() -> None:
     assert admission.inside == 3
 
 
+@pytest.mark.row("G5")
 def test_noisy_key_leaves_room_for_others() -> None:
     """OPERATIONS G5."""
     admission = door(100)
@@ -83,6 +84,7 @@ def test_open_gateway_uses_its_whole_limit() -> None:
     assert admission.inside == 100
 
 
+@pytest.mark.row("G3")
 def test_delay_that_stays_lowers_the_limit_and_its_end_raises_it() -> None:
     admission = door(100)
     crowd(admission, "", 50)
@@ -135,6 +137,7 @@ def test_delay_without_end_leaves_the_door_ajar() -> None:
     admission.enter("")
 
 
+@pytest.mark.row("G3")
 def test_refusal_is_immediate_however_many_keys_are_in() -> None:
     admission = door(10_000)
     for number in range(10_000):

@@ -78,6 +78,7 @@ NOT_JSON: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("endpoint", Endpoint)
+@pytest.mark.row("C2", "C3", "C4")
 async def test_body_not_json_is_refused(town: Town, endpoint: Endpoint) -> None:
     before = forwarded(town)
     for name, spoil in NOT_JSON.items():
@@ -87,6 +88,7 @@ async def test_body_not_json_is_refused(town: Town, endpoint: Endpoint) -> None:
     assert forwarded(town) == before
 
 
+@pytest.mark.row("C2")
 async def test_body_nested_deeply_inside_messages_is_refused(town: Town) -> None:
     deep = b'[{"type":"text","text":' * 2_000 + b'"x"' + b"}]" * 2_000
     await refused(town.gateway, request(body_of(Endpoint.CHAT).replace(b'"math"', deep)))
@@ -113,6 +115,7 @@ async def test_error_message_holds_nothing_of_the_body(town: Town) -> None:
         b'"stream":false}',
     ],
 )
+@pytest.mark.row("C5")
 async def test_body_with_duplicate_keys_is_forwarded_as_it_was_classified(town: Town, twice: bytes) -> None:
     answer = await send_raw(town.gateway.url, request(twice))
     assert (answer.status, answer.headers["x-pointsman-expert"]) == (200, "coding")
@@ -134,6 +137,7 @@ MISSING: dict[Endpoint, str] = {
 
 
 @pytest.mark.parametrize("endpoint", Endpoint)
+@pytest.mark.row("C8")
 async def test_prompt_missing_or_of_a_wrong_type_is_refused_by_name(town: Town, endpoint: Endpoint) -> None:
     name = MISSING[endpoint]
     without = orjson.dumps({key: value for key, value in VALID[endpoint].items() if key != name})
@@ -168,6 +172,7 @@ async def test_prompt_missing_or_of_a_wrong_type_is_refused_by_name(town: Town, 
     ],
 )
 @pytest.mark.parametrize("endpoint", [Endpoint.CHAT, Endpoint.MESSAGES])
+@pytest.mark.row("C8")
 async def test_messages_malformed_are_refused_at_the_spot(
     town: Town, endpoint: Endpoint, messages: Any, param: str
 ) -> None:
@@ -190,6 +195,7 @@ async def test_field_of_a_wrong_type_is_refused_by_name(town: Town, endpoint: En
     "model",
     ["gpt-9-canary", "AUTO", "Math", "auto ", "auto/canary", "auto/", "auto:", "../canary", "a\0\r\nb\u202e", "🦄"],
 )
+@pytest.mark.row("C10")
 async def test_model_unknown_is_not_found_and_no_label(town: Town, model: str) -> None:
     for endpoint in Endpoint:
         raw = request(body_of(endpoint, model=model), path=endpoint.path)
@@ -201,10 +207,12 @@ async def test_model_unknown_is_not_found_and_no_label(town: Town, model: str) -
 
 
 @pytest.mark.parametrize("model", ["", None, 0, True, ["auto"], {"name": "auto"}])
+@pytest.mark.row("C10")
 async def test_model_no_name_is_refused(town: Town, model: Any) -> None:
     assert (await refused(town.gateway, request(body_of(Endpoint.CHAT, model=model))))["param"] == "model"
 
 
+@pytest.mark.row("C10")
 async def test_model_of_10_kb_is_refused_and_not_repeated(town: Town) -> None:
     raw = request(body_of(Endpoint.CHAT, model="m" * 10_240))
     before = len(town.gateway.recorder.records)
@@ -215,11 +223,13 @@ async def test_model_of_10_kb_is_refused_and_not_repeated(town: Town) -> None:
     assert len(record.request_model) <= 256
 
 
+@pytest.mark.row("C10")
 async def test_model_of_10_kb_is_not_found(town: Town) -> None:
     await refused(town.gateway, request(body_of(Endpoint.CHAT, model="m" * 10_240)), 404, code="model_not_found")
 
 
 @pytest.mark.parametrize("model", ["auto", "math", "sim/math", "auto/math", "auto:modem"])
+@pytest.mark.row("C10")
 async def test_model_known_is_answered_by_its_expert(town: Town, model: str) -> None:
     reply = await town.gateway.chat("math", model=model)
     assert (reply.status_code, reply.headers["x-pointsman-expert"]) == (200, "math")

@@ -63,6 +63,7 @@ def user(*parts: Any) -> list[dict[str, Any]]:
     ],
 )
 @pytest.mark.parametrize("endpoint", GENERATING)
+@pytest.mark.row("C11")
 async def test_number_out_of_range_is_refused_by_name(
     town: Town, endpoint: Endpoint, field: str, values: tuple[Any, ...]
 ) -> None:
@@ -84,6 +85,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {"priority": (None, 0), "background": (Non
 
 
 @pytest.mark.parametrize("field", [field for field in DENIED_FIELDS if field not in NEUTRAL])
+@pytest.mark.row("C13")
 async def test_field_denied_is_refused_by_name(town: Town, field: str) -> None:
     before = forwarded(town)
     for endpoint in Endpoint:
@@ -109,6 +111,7 @@ async def test_field_denied_is_let_through_at_its_default_only(town: Town, field
 
 
 @pytest.mark.parametrize("given", [{"chat_template": "{{ 7*7 }}"}, {"enable_thinking": True, "tools": []}, {"": 1}])
+@pytest.mark.row("C13")
 async def test_chat_template_kwargs_unlisted_are_refused(town: Town, given: dict[str, Any]) -> None:
     raw = request(body_of(Endpoint.CHAT, chat_template_kwargs=given))
     assert (await refused(town.gateway, raw))["param"] == "chat_template_kwargs"
@@ -136,6 +139,7 @@ async def test_chat_template_kwargs_listed_are_forwarded(town: Town) -> None:
     ],
 )
 @pytest.mark.parametrize("model", ["auto", "math", "auto/math"])
+@pytest.mark.row("C12")
 async def test_media_part_without_a_capable_expert_is_refused(town: Town, part: dict[str, Any], model: str) -> None:
     before = forwarded(town)
     for endpoint in (Endpoint.CHAT, Endpoint.MESSAGES):
@@ -173,18 +177,21 @@ async def test_media_part_without_a_capable_expert_is_refused(town: Town, part: 
         ),
     ],
 )
+@pytest.mark.row("C12")
 async def test_media_part_disguised_is_refused(town: Town, part: dict[str, Any]) -> None:
     before = forwarded(town)
     await refused(town.gateway, request(body_of(Endpoint.CHAT, messages=user(part))))
     assert forwarded(town) == before
 
 
+@pytest.mark.row("C12")
 async def test_media_in_a_function_result_is_refused(town: Town) -> None:
     result = {"type": "function_call_output", "call_id": "1", "output": [{"type": "input_image", "image_url": LINK}]}
     raw = request(body_of(Endpoint.RESPONSES, input=[*user(), result]), path=Endpoint.RESPONSES.path)
     await refused(town.gateway, raw, path=Endpoint.RESPONSES.path)
 
 
+@pytest.mark.row("C12")
 async def test_media_in_embeddings_without_a_capable_expert_is_refused() -> None:
     image = user({"type": "image_url", "image_url": {"url": LINK}})
     async with open_town(changes={"coding": {"serves": ["embeddings"]}}) as town:
@@ -194,6 +201,7 @@ async def test_media_in_embeddings_without_a_capable_expert_is_refused() -> None
         assert forwarded(town) == 0
 
 
+@pytest.mark.row("C12")
 async def test_media_part_goes_untouched_to_an_expert_that_sees() -> None:
     """The gateway itself must not fetch: the link leads nowhere, and the answer comes all the same."""
     async with open_town(changes={"coding": {"capabilities": ["vision"]}}) as town:
@@ -225,6 +233,7 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.row("C6")
 async def test_text_of_any_kind_reaches_the_expert_unchanged(town: Town, scorer: MeasuringScorer, name: str) -> None:
     for endpoint in GENERATING:
         field = {Endpoint.COMPLETIONS: "prompt", Endpoint.RESPONSES: "input"}.get(endpoint, "messages")
@@ -249,6 +258,7 @@ async def test_text_of_any_kind_reaches_the_expert_unchanged(town: Town, scorer:
         "<b>" * 400_000,
     ],
 )
+@pytest.mark.row("C7")
 async def test_text_of_a_million_characters_is_classified_by_a_bounded_part(
     town: Town, scorer: MeasuringScorer, text: str
 ) -> None:
@@ -277,6 +287,7 @@ async def test_text_of_a_million_characters_is_classified_by_a_bounded_part(
         [{"role": "system", "content": "math"}, {"role": "user", "content": "\u200b"}],
     ],
 )
+@pytest.mark.row("C9")
 async def test_nothing_to_classify_goes_to_the_generalist(town: Town, messages: list[Any]) -> None:
     answer = await send_raw(town.gateway.url, request(body_of(Endpoint.CHAT, messages=messages)))
     shown = {name: answer.headers.get(f"x-pointsman-{name}") for name in ("expert", "reason", "confidence")}
@@ -284,6 +295,7 @@ async def test_nothing_to_classify_goes_to_the_generalist(town: Town, messages: 
     assert orjson.loads(town.servers["generalist"].prompts[-1].body)["messages"] == messages
 
 
+@pytest.mark.row("C8")
 async def test_conversation_of_four_thousand_turns_is_answered_in_bounded_time(town: Town) -> None:
     turns = [{"role": role, "content": "math"} for role in ("user", "assistant")] * 2_000
     answer = await send_raw(town.gateway.url, request(body_of(Endpoint.CHAT, messages=turns)))

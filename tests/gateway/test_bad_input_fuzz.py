@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -66,6 +67,7 @@ def parsed(endpoint: Endpoint, raw: bytes) -> ApiRequest | PointsmanError:
 
 @settings(max_examples=200, deadline=None)
 @given(bodies)
+@pytest.mark.row("C17")
 def test_parse_any_object_gives_a_request_or_a_refusal(case: tuple[Endpoint, dict[str, Any]]) -> None:
     endpoint, body = case
     asked = parsed(endpoint, orjson.dumps(body))
@@ -86,6 +88,7 @@ def test_parse_any_object_gives_a_request_or_a_refusal(case: tuple[Endpoint, dic
 
 @settings(max_examples=200, deadline=None)
 @given(endpoints, st.binary(max_size=200), st.integers(0, 200))
+@pytest.mark.row("C17")
 def test_parse_any_bytes_gives_a_request_or_a_refusal(endpoint: Endpoint, noise: bytes, place: int) -> None:
     valid = orjson.dumps(VALID[endpoint])
     for raw in (noise, valid[:place] + noise + valid[place:], valid[:place] + noise):
@@ -93,6 +96,7 @@ def test_parse_any_bytes_gives_a_request_or_a_refusal(endpoint: Endpoint, noise:
         assert not isinstance(asked, PointsmanError) or 400 <= asked.status < 500
 
 
+@pytest.mark.row("C17")
 async def test_any_object_is_answered_or_refused(town: Town) -> None:
     drawn = list(examples(bodies, 150))
     for count, (endpoint, body) in enumerate(drawn, start=1):

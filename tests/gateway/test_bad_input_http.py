@@ -36,6 +36,7 @@ async def town() -> AsyncIterator[Town]:
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"])
 @pytest.mark.parametrize("endpoint", Endpoint)
+@pytest.mark.row("C14")
 async def test_method_other_than_post_is_refused(town: Town, endpoint: Endpoint, method: str) -> None:
     before = forwarded(town)
     raw = request(body_of(endpoint), method=method, path=endpoint.path)
@@ -45,6 +46,7 @@ async def test_method_other_than_post_is_refused(town: Town, endpoint: Endpoint,
 
 
 @pytest.mark.parametrize("endpoint", Endpoint)
+@pytest.mark.row("C14")
 async def test_head_is_refused_without_a_body(town: Town, endpoint: Endpoint) -> None:
     reply = await town.gateway.http.head(endpoint.path)
     assert (reply.status_code, reply.content) == (405, b"")
@@ -79,6 +81,7 @@ async def test_head_is_refused_without_a_body(town: Town, endpoint: Endpoint) ->
         ("GET", "/nothing", 404),
     ],
 )
+@pytest.mark.row("C14")
 async def test_path_or_method_unknown_is_refused_in_our_shape(town: Town, method: str, path: str, status: int) -> None:
     before = forwarded(town)
     answer = await send_raw(town.gateway.url, request(body_of(Endpoint.CHAT), method=method, path=path))
@@ -102,6 +105,7 @@ async def test_path_or_method_unknown_is_refused_in_our_shape(town: Town, method
         "application/json, text/plain",
     ],
 )
+@pytest.mark.row("C14")
 async def test_content_type_other_than_json_is_refused(town: Town, content_type: str | None) -> None:
     headers = (HOST,) if content_type is None else (HOST, ("content-type", content_type))
     for endpoint in Endpoint:

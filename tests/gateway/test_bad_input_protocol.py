@@ -32,6 +32,7 @@ async def send_in_pieces(town: Town, client: Connection, *pieces: bytes) -> None
         await town.gateway.http.get("/health/live")
 
 
+@pytest.mark.row("C15")
 async def test_head_and_body_cut_anywhere_give_the_same_answer(town: Town) -> None:
     raw = request(BODY, headers=(*JSON, ("x-request-id", "whole")))
     for place in range(1, len(raw), 7):
@@ -125,6 +126,7 @@ async def test_trailer_with_a_key_lets_nobody_in(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("start", [b"0\r\nx-long: ", b"5;x=", b"0" * 10])
+@pytest.mark.row("C15")
 async def test_framing_without_end_is_cut(town: Town, start: bytes) -> None:
     head = request().replace(b"content-length: 0", b"transfer-encoding: chunked")
     piece, sent = b"a" * 65_536, 0
@@ -141,6 +143,7 @@ async def test_framing_without_end_is_cut(town: Town, start: bytes) -> None:
     assert sent < 8 << 20
 
 
+@pytest.mark.row("B7", "C15")
 async def test_garbage_behind_a_running_stream_is_not_answered_inside_it(town: Town) -> None:
     server = town.servers["math"]
     server.fault("hang_mid;events=3")

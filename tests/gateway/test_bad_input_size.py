@@ -57,6 +57,7 @@ async def answer_while_pouring(town: Town, head: bytes, piece: bytes, total: int
 
 
 @pytest.mark.parametrize("endpoint", Endpoint)
+@pytest.mark.row("C1")
 async def test_length_declared_over_the_limit_is_refused_unread(town: Town, endpoint: Endpoint) -> None:
     head = request(path=endpoint.path).replace(b"content-length: 0", b"content-length: %d" % (LIMIT + 1))
     error = await refused(town.gateway, head, 413, code="request_too_large", path=endpoint.path)
@@ -65,6 +66,7 @@ async def test_length_declared_over_the_limit_is_refused_unread(town: Town, endp
     await refused(town.gateway, head, 413, code="request_too_large", path=endpoint.path)
 
 
+@pytest.mark.row("B8")
 async def test_length_over_the_limit_with_expect_is_refused_without_continue(town: Town) -> None:
     head = request(headers=(*JSON, ("expect", "100-continue")))
     head = head.replace(b"content-length: 0", b"content-length: %d" % (LIMIT + 1))
@@ -82,6 +84,7 @@ async def test_expect_within_the_limit_gets_continue_and_an_answer(town: Town) -
 
 
 @pytest.mark.parametrize("size", [LIMIT, LIMIT + 1])
+@pytest.mark.row("C1")
 async def test_body_at_the_limit_is_taken_and_one_byte_more_is_not(town: Town, size: int) -> None:
     body = body_of(Endpoint.CHAT)
     body += b" " * (size - len(body))
@@ -91,6 +94,7 @@ async def test_body_at_the_limit_is_taken_and_one_byte_more_is_not(town: Town, s
         assert (await client.answer()).status == (200 if size == LIMIT else 413)
 
 
+@pytest.mark.row("C1")
 async def test_body_chunked_without_end_is_cut_at_the_limit_with_flat_memory(town: Town) -> None:
     head = request().replace(b"content-length: 0", b"transfer-encoding: chunked")
     piece = b"%x\r\n%s\r\n" % (len(BLOCK), BLOCK)
@@ -136,6 +140,7 @@ async def test_body_too_large_is_told_to_the_official_client(town: Town) -> None
     assert caught.value.status_code == 413
 
 
+@pytest.mark.row("C16")
 async def test_header_without_end_is_cut_with_flat_memory(town: Town) -> None:
     before = rss()
     async with Connection(town.gateway.url) as client:

@@ -66,6 +66,7 @@ class Bench:
 
 
 @pytest.mark.parametrize("failure", Failure)
+@pytest.mark.row("A17")
 def test_five_failures_in_a_row_eject_for_thirty_seconds(failure: Failure) -> None:
     bench = Bench()
     bench.fail(4, failure)
@@ -97,6 +98,7 @@ def test_success_between_failures_begins_the_row_anew() -> None:
     assert bench.breaker.state is CLOSED
 
 
+@pytest.mark.row("A20")
 def test_4xx_neither_opens_nor_keeps_closed() -> None:
     bench = Bench()
     for _ in range(100):
@@ -149,6 +151,7 @@ def test_stream_that_breaks_midway_counts_though_it_began() -> None:
     assert bench.breaker.state is OPEN
 
 
+@pytest.mark.row("A17")
 def test_half_open_lets_one_request_try() -> None:
     bench = Bench().half_open()
     probe = bench.breaker.begin()
@@ -168,6 +171,7 @@ def test_probe_that_learns_nothing_gives_its_place_back(word: str) -> None:
     assert bench.breaker.begin().probe
 
 
+@pytest.mark.row("A26")
 def test_failed_probe_ejects_for_longer_each_time_up_to_the_cap() -> None:
     bench = Bench().opened()
     lengths = []
@@ -246,6 +250,7 @@ def test_last_resort_that_is_answered_closes_and_one_that_fails_prolongs_nothing
     assert bench.breaker.state is CLOSED
 
 
+@pytest.mark.row("A25")
 def test_active_check_that_passes_closes_nothing() -> None:
     """OPERATIONS A25: `/health` is fine, generating fails."""
     bench = Bench().opened()
@@ -269,6 +274,7 @@ def test_active_check_that_fails_keeps_open_beyond_the_time() -> None:
     assert bench.breaker.state is HALF_OPEN
 
 
+@pytest.mark.row("A26")
 def test_server_that_restarted_is_tried_before_the_time_but_not_when_it_flaps() -> None:
     bench = Bench().opened()
     bench.breaker.checked(False)
@@ -290,6 +296,7 @@ def test_check_of_a_closed_breaker_says_nothing_later() -> None:
     assert bench.breaker.state is HALF_OPEN
 
 
+@pytest.mark.row("A17")
 def test_share_grows_from_a_tenth_to_all_in_ten_seconds() -> None:
     bench = Bench()
     assert bench.breaker.share == 1
@@ -320,6 +327,7 @@ def test_ejections_are_forgotten_in_service_one_by_one() -> None:
     assert bench.breaker.ejections == 2
 
 
+@pytest.mark.row("A16")
 def test_busy_server_is_left_alone_and_never_ejected() -> None:
     """OPERATIONS A16."""
     bench = Bench()
@@ -332,6 +340,7 @@ def test_busy_server_is_left_alone_and_never_ejected() -> None:
 
 
 @pytest.mark.parametrize("told", [None, 0, -5, math.nan])
+@pytest.mark.row("A18")
 def test_busy_server_that_does_not_say_how_long_rests_longer_each_time(told: float | None) -> None:
     bench = Bench()
     rests = []
@@ -362,6 +371,7 @@ def test_shorter_rest_does_not_end_a_longer_one() -> None:
 
 
 @pytest.mark.parametrize("told", [61, 86_400, 1e300, math.inf])
+@pytest.mark.row("A16")
 def test_rest_is_capped_whatever_the_server_says(told: float) -> None:
     bench = Bench()
     bench.breaker.begin().saturated(told)
@@ -420,6 +430,7 @@ def test_settings_that_contradict_themselves_are_refused(fields: dict[str, float
         ("Wed, 25 Nov 99999 12:00:07 GMT", None),
     ],
 )
+@pytest.mark.row("A16")
 def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | None) -> None:
     assert retry_after_s(value, NOW) == seconds
 

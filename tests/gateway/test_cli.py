@@ -130,6 +130,7 @@ def test_route_words_names_what_decided() -> None:
     assert "nearest training topics, by cosine" in text
 
 
+@pytest.mark.slow
 def test_threshold_for_an_unknown_domain_is_said(tmp_path: Path) -> None:
     path = str(write_config(tmp_path, router={"thresholds": {"maths": 0.7}}))
     for command in (("serve", "-c", path, "--port", "0"), ("route", "-c", path, "hello")):
@@ -146,6 +147,7 @@ def test_serve_public_address_without_keys_is_refused() -> None:
     assert "refusing to listen on 0.0.0.0 without keys" in done.stderr
 
 
+@pytest.mark.slow
 def test_serve_taken_port_is_said(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -157,6 +159,7 @@ def test_serve_taken_port_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.row("F4")
+@pytest.mark.slow
 def test_serve_missing_artifact_is_said(tmp_path: Path) -> None:
     done = run("serve", "-c", str(write_config(tmp_path, router={"artifact": str(tmp_path / "none")})))
     assert done.returncode == 1
@@ -165,6 +168,7 @@ def test_serve_missing_artifact_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_serve_signal_stops_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     with started("serve", "-c", str(write_config(tmp_path)), "--port", "0") as server:
         assert server.stderr is not None
@@ -177,6 +181,7 @@ def test_serve_signal_stops_cleanly(tmp_path: Path, number: signal.Signals) -> N
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow
 def test_demo_answers_and_stops_on_ctrl_c_with_its_experts(tmp_path: Path) -> None:
     path = write_config(tmp_path)
     with started("demo", "-c", str(path)) as demo:
@@ -201,6 +206,7 @@ def test_demo_answers_and_stops_on_ctrl_c_with_its_experts(tmp_path: Path) -> No
         fetch(experts + "/health")
 
 
+@pytest.mark.slow
 def test_sim_upstream_elsewhere_is_refused(tmp_path: Path) -> None:
     path = write_config(tmp_path, generalist={"model": "m", "upstreams": ["http://vllm-general:8000"]})
     done = run("sim", "-c", str(path))

@@ -58,6 +58,7 @@ def shown(reply: Any) -> tuple[str, str]:
     return reply.headers["x-pointsman-expert"], reply.headers["x-pointsman-reason"]
 
 
+@pytest.mark.row("F8")
 async def test_turns_that_mean_nothing_alone_stay(talk_town: Town) -> None:
     talk = Talk(talk_town.gateway)
     assert await talk.say("a math question") == ("math", "confident")
@@ -72,6 +73,7 @@ async def test_turns_that_mean_nothing_alone_stay(talk_town: Town) -> None:
     assert [record.reason for record in records[-2:]] == ["session", "session"]
 
 
+@pytest.mark.row("F8")
 async def test_new_task_is_followed_on_its_turn_and_back_again(talk_town: Town) -> None:
     talk = Talk(talk_town.gateway)
     for text, expert in [
@@ -88,6 +90,7 @@ async def test_unclear_beginning_goes_to_the_specialist_once_it_is_clear(talk_to
 
 
 @pytest.mark.parametrize("names", [["lookup"], ["lookup", "lookup_other"]], ids=["one call", "parallel calls"])
+@pytest.mark.row("F8")
 async def test_chat_tool_loop_is_locked(talk_town: Town, names: list[str]) -> None:
     tools = [{"type": "function", "function": {**FUNCTION, "name": name}} for name in names]
     talk = Talk(talk_town.gateway, fields={"tools": tools})
@@ -259,6 +262,7 @@ async def test_full_table_forgets_the_least_recently_used(start_town: Any) -> No
     assert await talks[2].say("x" * 300) == ("math", "session")
 
 
+@pytest.mark.row("F8")
 async def test_sessions_turned_off_decide_every_turn_alone(start_town: Any) -> None:
     town = await start_town(scorer=FirstWordScorer(), sessions={"enabled": False})
     talk = Talk(town.gateway)

@@ -42,11 +42,13 @@ async def test_auto_takes_the_best_domains_expert_when_sure(town: Town, text: st
     assert await decided(town, text) == expected
 
 
+@pytest.mark.row("F7")
 async def test_threshold_itself_is_enough(start_town: Any) -> None:
     town = await start_town(router={"minimum_confidence": 0.5})
     assert await decided(town, "math sure=0.5") == ("math", "confident")
 
 
+@pytest.mark.row("F7")
 async def test_small_margin_abstains(start_town: Any) -> None:
     town = await start_town(router={"minimum_confidence": 0.3, "minimum_margin": 0.5})
     assert await decided(town, "math sure=0.5") == ("generalist", "small_margin")
@@ -133,6 +135,7 @@ async def test_unknown_policy_is_400_that_lists_them(town: Town) -> None:
     ("fault", "reason"),
     [("raises", "scorer_error"), ("nan", "scorer_error"), ("bare array", "scorer_error"), ("slow", "scorer_timeout")],
 )
+@pytest.mark.row("F1", "F2", "F3")
 async def test_scorer_fails_generalist_answers(start_town: Any, fault: str, reason: str) -> None:
     scorer = FaultyScorer(fault)
     town = await start_town(scorer=scorer, router={"deadline_s": 0.1})

@@ -30,6 +30,7 @@ async def outcomes(town: Town) -> list[str]:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("fault", BEFORE_FIRST_BYTE)
+@pytest.mark.row("A4", "A5", "A14", "A16")
 async def test_expert_fails_before_first_byte_generalist_answers(town: Town, fault: str, stream: bool) -> None:
     town.servers["math"].fault(fault, count=None)
     reply = await town.gateway.chat("math", stream=stream)
@@ -43,12 +44,14 @@ async def test_expert_fails_before_first_byte_generalist_answers(town: Town, fau
 
 
 @pytest.mark.parametrize("fault", ["truncated_json", "length_larger", "gzip_bomb;megabytes=4", "cut_fin;events=0"])
+@pytest.mark.row("A12", "A15", "A22")
 async def test_plain_answer_broken_generalist_answers(town: Town, fault: str) -> None:
     town.servers["math"].fault(fault, count=None)
     reply = await town.gateway.chat("math")
     assert (reply.status_code, reply.headers["x-pointsman-expert"]) == (200, "generalist")
 
 
+@pytest.mark.row("A7")
 async def test_stream_hangs_before_headers_generalist_answers(start_town: Any) -> None:
     town = await start_town(timeouts={"first_token_s": 0.5})
     town.servers["math"].fault("hang", count=None)
@@ -57,6 +60,7 @@ async def test_stream_hangs_before_headers_generalist_answers(start_town: Any) -
     await town.servers["math"].until(lambda server: server.running == 0, timeout_s=1.5)
 
 
+@pytest.mark.row("A7")
 async def test_plain_answer_hangs_past_the_total_is_504(start_town: Any) -> None:
     # A plain answer may take its whole total time, so nothing is left for anybody else.
     town = await start_town(timeouts={"total_s": 1})
@@ -67,6 +71,7 @@ async def test_plain_answer_hangs_past_the_total_is_504(start_town: Any) -> None
     await town.servers["math"].until(lambda server: server.running == 0, timeout_s=1.5)
 
 
+@pytest.mark.row("A4", "A23")
 async def test_reset_of_an_idle_connection_same_expert_answers(town: Town) -> None:
     assert (await town.gateway.chat("math")).status_code == 200
     town.servers["math"].fault("close_rst", count=1)
@@ -74,6 +79,7 @@ async def test_reset_of_an_idle_connection_same_expert_answers(town: Town) -> No
     assert (reply.headers["x-pointsman-expert"], reply.headers["x-pointsman-fallbacks"]) == ("math", "1")
 
 
+@pytest.mark.row("A1")
 async def test_refused_connection_next_replica_answers(start_gateway: Any, sim_server: Any) -> None:
     first, second = await sim_server(quick_expert("m")), await sim_server(quick_expert("m"))
     settings = settings_for({"generalist": {"model": "m", "upstreams": [first.url, second.url]}})
@@ -84,6 +90,7 @@ async def test_refused_connection_next_replica_answers(start_gateway: Any, sim_s
     assert len(second.prompts) == 6
 
 
+@pytest.mark.row("A1", "A24")
 async def test_all_down_is_503_then_recovers(start_gateway: Any, sim_server: Any) -> None:
     server = await sim_server(quick_expert("m"))
     gateway = await start_gateway(settings_for({"generalist": {"model": "m", "upstreams": [server.url]}}))
@@ -101,6 +108,7 @@ async def test_all_down_is_503_then_recovers(start_gateway: Any, sim_server: Any
     assert (await gateway.http.get("/health/ready")).status_code == 200
 
 
+@pytest.mark.row("A1")
 async def test_expert_known_to_be_down_is_not_chosen(town: Town) -> None:
     town.servers["math"].refuse(drop=True)
     for _ in range(2):
@@ -110,6 +118,7 @@ async def test_expert_known_to_be_down_is_not_chosen(town: Town) -> None:
     assert (reply.headers["x-pointsman-expert"], reply.headers["x-pointsman-fallbacks"]) == ("generalist", "0")
 
 
+@pytest.mark.row("A16")
 async def test_pinned_expert_is_never_replaced(town: Town) -> None:
     town.servers["math"].fault("status;code=503;retry_after=7", count=None)
     reply = await town.gateway.chat("hello", model="math")
@@ -119,6 +128,7 @@ async def test_pinned_expert_is_never_replaced(town: Town) -> None:
 
 
 @pytest.mark.parametrize("code", [400, 404, 422, 500])
+@pytest.mark.row("A20")
 async def test_other_errors_pass_through_unchanged(town: Town, code: int) -> None:
     town.servers["math"].fault(f"status;code={code};message=about your request", count=None)
     reply = await town.gateway.chat("math")
@@ -138,6 +148,7 @@ async def test_last_failure_is_not_put_on_an_expert_that_failed_before(town: Tow
     assert (record.chosen, record.error, record.attempts) == (None, "upstream_reset", 2)
 
 
+@pytest.mark.row("A21")
 async def test_redirect_is_not_followed(town: Town) -> None:
     town.servers["math"].fault(f"redirect;location={town.servers['coding'].url}/v1/chat/completions", count=None)
     reply = await town.gateway.chat("math")
@@ -154,6 +165,7 @@ async def test_redirect_is_not_followed(town: Town) -> None:
         ("error_event;events=3", "upstream_broke"),
     ],
 )
+@pytest.mark.row("A6", "A8")
 async def test_stream_breaks_after_first_byte_client_gets_an_error_event(
     start_town: Any, fault: str, code: str
 ) -> None:
@@ -176,6 +188,7 @@ async def test_stream_breaks_after_first_byte_client_gets_an_error_event(
     await town.servers["math"].until(lambda server: server.running == 0)
 
 
+@pytest.mark.row("A13")
 async def test_endless_line_is_cut_at_the_limit(start_town: Any) -> None:
     town = await start_town(changes={"math": {"domains": []}}, limits={"event_bytes": 2**18})
     town.servers["math"].fault("endless_line;megabytes=256", count=None)
@@ -187,6 +200,7 @@ async def test_endless_line_is_cut_at_the_limit(start_town: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["bad_json", "no_colon", "crlf", "comments", "unknown_field"])
+@pytest.mark.row("A10")
 async def test_odd_but_complete_stream_is_relayed(town: Town, kind: str) -> None:
     town.servers["math"].fault(f"malformed;kind={kind}", count=None)
     reply = await town.gateway.chat("math", stream=True)

@@ -62,6 +62,7 @@ async def locked() -> AsyncIterator[Town]:
         (("host", "é"), CONTENT_TYPE),
     ],
 )
+@pytest.mark.row("C15")
 async def test_host_not_exactly_one_is_refused(town: Town, headers: tuple[tuple[str, str], ...]) -> None:
     before = forwarded(town)
     check_refusal(await send_raw(town.gateway.url, request(BODY, headers=headers)), 400)
@@ -147,6 +148,7 @@ async def test_host_missing_in_http_1_0_is_accepted(town: Town) -> None:
         "*",
     ],
 )
+@pytest.mark.row("C15")
 async def test_path_ambiguous_is_refused(town: Town, path: str) -> None:
     before = forwarded(town)
     method = "OPTIONS" if path == "*" else "POST"
@@ -175,6 +177,7 @@ async def test_path_ambiguous_is_refused(town: Town, path: str) -> None:
         request(BODY, path="/v1/" + "a" * 100_000),
     ],
 )
+@pytest.mark.row("C15", "C16")
 async def test_malformed_http_is_refused_and_goes_nowhere(town: Town, raw: bytes) -> None:
     before = forwarded(town)
     answer = await send_raw(town.gateway.url, raw)
@@ -184,11 +187,13 @@ async def test_malformed_http_is_refused_and_goes_nowhere(town: Town, raw: bytes
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/health/live", "/admin"])
+@pytest.mark.row("C15")
 async def test_absolute_form_is_refused(town: Town, path: str) -> None:
     """It is for forward proxies, which we are not (OPERATIONS C15)."""
     check_refusal(await send_raw(town.gateway.url, request(BODY, path=f"http://evil.example{path}")), 400)
 
 
+@pytest.mark.row("C15")
 async def test_chunked_body_in_http_1_0_is_refused(town: Town) -> None:
     check_refusal(await send_raw(town.gateway.url, chunked(BODY, version="1.0")), 400)
 
@@ -211,6 +216,7 @@ async def test_upgrade_offered_is_ignored(town: Town, protocol: str) -> None:
         (("x-long", "v" * 2_000_000),),
     ],
 )
+@pytest.mark.row("C16")
 async def test_headers_too_many_or_too_long_are_refused(town: Town, flood: tuple[tuple[str, str], ...]) -> None:
     before = forwarded(town)
     answer = await send_raw(town.gateway.url, request(BODY, headers=(*JSON, *flood)))
@@ -223,6 +229,7 @@ async def test_headers_of_an_ordinary_browser_are_accepted(town: Town) -> None:
     assert (await send_raw(town.gateway.url, request(BODY, headers=(*JSON, *many)))).status == 200
 
 
+@pytest.mark.row("C16")
 async def test_header_with_an_underscore_twin_is_refused(town: Town) -> None:
     twins = (*JSON, ("x-request-id", "one"), ("x_request_id", "two"))
     check_refusal(await send_raw(town.gateway.url, request(BODY, headers=twins)), 400)
@@ -325,6 +332,7 @@ async def test_refusal_by_the_guard_has_a_record(locked: Town) -> None:
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null"])
+@pytest.mark.row("C14")
 async def test_cross_origin_request_gets_no_permission(town: Town, origin: str) -> None:
     ask = (*JSON, ("origin", origin), ("access-control-request-method", "POST"))
     for path in (Endpoint.CHAT.path, "/v1/models", "/v1/route"):
@@ -334,6 +342,7 @@ async def test_cross_origin_request_gets_no_permission(town: Town, origin: str) 
             assert method != "OPTIONS" or answer.status == 405
 
 
+@pytest.mark.row("B7")
 async def test_pipelined_requests_are_answered_in_order(town: Town) -> None:
     async with Connection(town.gateway.url) as client:
         ids = [f"pipelined-{index}" for index in range(4)]

@@ -83,6 +83,7 @@ TOO_MUCH: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("param", "fields"), TOO_MUCH, ids=[f"{index}-{row[0]}" for index, row in enumerate(TOO_MUCH)])
+@pytest.mark.row("C11")
 async def test_c11_more_than_a_server_should_be_made_to_do_is_refused_by_name(
     town: Town, param: str, fields: dict[str, Any]
 ) -> None:
@@ -107,6 +108,7 @@ async def test_c11_more_than_a_server_should_be_made_to_do_is_refused_by_name(
         ({"prompt": ["a"] * 8, "max_tokens": 8}, True),
     ],
 )
+@pytest.mark.row("C11")
 async def test_c11_prompts_times_answers_are_bounded(town: Town, fields: dict[str, Any], fits: bool) -> None:
     before = forwarded(town)
     answer = await send_raw(town.gateway.url, request(body_of(Endpoint.COMPLETIONS, **fields), path="/v1/completions"))
@@ -130,11 +132,13 @@ AT_THE_LIMIT: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("fields", AT_THE_LIMIT)
+@pytest.mark.row("C11")
 def test_c11_what_is_at_the_limit_or_beside_it_passes_unchanged(fields: dict[str, Any]) -> None:
     body = {**VALID[Endpoint.CHAT], **fields}
     assert parse(Endpoint.CHAT, orjson.dumps(body), LIMITS, FIELDS).body == body
 
 
+@pytest.mark.row("C13")
 def test_c13_pattern_hidden_by_escapes_is_found() -> None:
     raw = orjson.dumps({**VALID[Endpoint.CHAT], "tools": tool_with({"pattern": LONG})})
     for hidden in (b'"p\\u0061ttern"', b'"\\u0070\\u0061ttern"'):
@@ -142,6 +146,7 @@ def test_c13_pattern_hidden_by_escapes_is_found() -> None:
             parse(Endpoint.CHAT, raw.replace(b'"pattern"', hidden), LIMITS, FIELDS)
 
 
+@pytest.mark.row("C13")
 def test_c13_schema_nested_beyond_writing_is_refused() -> None:
     deep = b'{"a":' * 400 + b"0" + b"}" * 400
     padding = b'"x":"' + b"a" * 70_000 + b'"'

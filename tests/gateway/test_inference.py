@@ -136,6 +136,7 @@ async def test_expert_key_is_sent_and_never_shown(start_gateway: Any, sim_server
     assert "canary" not in everything
 
 
+@pytest.mark.row("A19")
 async def test_wrong_expert_key_is_our_problem_not_the_clients(start_gateway: Any, sim_server: Any) -> None:
     server = await sim_server(quick_expert("m", api_key="right"))
     gateway = await start_gateway(settings_for({"generalist": {"model": "m", "upstreams": [server.url]}}))

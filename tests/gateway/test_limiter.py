@@ -78,6 +78,7 @@ async def test_keys_get_places_in_turn() -> None:
     assert "".join(order) == "abcabaaa"
 
 
+@pytest.mark.row("G6")
 async def test_full_queue_refuses_at_once() -> None:
     limiter = Limiter(1, 1, 5)
     place = await limiter.place("a")
@@ -429,6 +430,7 @@ async def test_request_that_is_cancelled_gives_its_unit_back() -> None:
 @given(
     seed=st.integers(0, 2**32), minimum=st.integers(0, 4), share=st.sampled_from([0, 0.2, 1]), busy=st.integers(1, 60)
 )
+@pytest.mark.row("A18")
 def test_any_crowd_of_failures_never_exceeds_the_budget(seed: int, minimum: int, share: float, busy: int) -> None:
     draw = random.Random(seed)
     budget = RetryBudget(RetrySettings(minimum=minimum, share=share, wait_s=0.005))

@@ -49,6 +49,7 @@ def delta(**fields: object) -> bytes:
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("endpoint", GENERATING)
 @pytest.mark.parametrize("size", [1, 7, 100, 10**6])
+@pytest.mark.row("A11")
 async def test_stream_begins_with_its_first_token_however_it_is_cut(
     sim: SimServer, endpoint: Endpoint, size: int
 ) -> None:
@@ -66,6 +67,7 @@ async def test_stream_begins_with_its_first_token_however_it_is_cut(
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("endpoint", GENERATING)
+@pytest.mark.row("A5")
 async def test_engine_that_dies_behind_its_preamble_is_noticed(sim: SimServer, endpoint: Endpoint) -> None:
     sim.fault(f"error_event;events={PREAMBLES[endpoint]};code=500", count=1)
     body = {**VALID[endpoint], "model": "m", "stream": True}
@@ -133,6 +135,7 @@ def test_error_behind_content_is_the_clients() -> None:
     assert feed([ROLE, delta(content="Hi") + DEAD]).begun
 
 
+@pytest.mark.row("A13")
 def test_beginning_without_end_is_refused() -> None:
     with pytest.raises(UpstreamBadResponse):
         feed([b"data: " + b"x" * 1_000] * 100, limit_bytes=10_000)
@@ -153,6 +156,7 @@ def test_any_bytes_are_held_as_they_came(chunks: list[bytes]) -> None:
     assert opening.held == sent
 
 
+@pytest.mark.row("A13")
 def test_line_that_drips_without_end_costs_no_more_per_byte() -> None:
     opening, started = Opening(Endpoint.CHAT, 2**20), time.perf_counter()
     for _ in range(50_000):

@@ -53,6 +53,7 @@ def routings(draw: Any) -> Any:
 
 @pytest.mark.parametrize("name", policies.names())
 @given(routing=routings())
+@pytest.mark.row("F6", "F7")
 def test_policy_takes_a_candidate_and_always_the_same(name: str, routing: Any) -> None:
     policy = policies.load(name, OPTIONS.get(name, {}))
     decision = policy.choose(routing)

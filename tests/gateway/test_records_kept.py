@@ -9,6 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gateway.reload import Outcome
 from gateway.stores.records.queries import RecordFilter
 from tests.conftest import quick_expert, settings_for
@@ -75,6 +77,7 @@ async def test_change_of_the_store_needs_a_restart_and_the_rest_counts_at_once(s
     assert not (tmp_path / "other.db").exists()
 
 
+@pytest.mark.row("E4")
 async def test_store_that_stalls_costs_requests_nothing(start_town: Any, tmp_path: Path) -> None:
     path = tmp_path / "records.db"
     town = await start_town(records={"database": str(path)})

@@ -73,6 +73,7 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.row("D5")
 async def test_d5_wrong_configuration_the_one_in_use_stays(config: Configured, wrong: str) -> None:
     generation = config.gateway.current
     make, said = WRONG[wrong]
@@ -91,6 +92,7 @@ async def test_d5_wrong_configuration_the_one_in_use_stays(config: Configured, w
     assert counted['pointsman_config_reloads_total{outcome="applied"}'] == 0
 
 
+@pytest.mark.row("D5")
 async def test_d5_missing_file_the_one_in_use_stays_until_it_is_back(config: Configured) -> None:
     good = config.path.read_text()
     config.path.unlink()
@@ -100,6 +102,7 @@ async def test_d5_missing_file_the_one_in_use_stays_until_it_is_back(config: Con
     assert (await config.reloader.reload("test")).outcome is Outcome.UNCHANGED
 
 
+@pytest.mark.row("D5")
 async def test_d5_wrong_file_is_told_once_by_the_watch_and_the_next_good_one_is_used(config: Configured) -> None:
     wrong = config.town.gateway.app.state.gateway.metrics.reloads.labels("invalid")
     replace(config.path, "generalist: [")
@@ -113,6 +116,7 @@ async def test_d5_wrong_file_is_told_once_by_the_watch_and_the_next_good_one_is_
     assert config.gateway.settings.currency == "EUR"
 
 
+@pytest.mark.row("D6")
 async def test_d6_half_written_file_is_never_used(config: Configured) -> None:
     """Every prefix that ends with a line is tried by the writer; the shorter ones lack experts and are valid YAML."""
     seen: list[frozenset[str]] = []
@@ -127,6 +131,7 @@ async def test_d6_half_written_file_is_never_used(config: Configured) -> None:
     assert seen == [frozenset({"generalist", "math", "coding"})]
 
 
+@pytest.mark.row("D6")
 async def test_d6_file_that_changes_while_it_is_read_is_not_used(config: Configured) -> None:
     """The reading sees a change under its hands each time: it must give up, not take any of them."""
     generation = config.gateway.current
@@ -146,6 +151,7 @@ async def test_d6_file_that_changes_while_it_is_read_is_not_used(config: Configu
     assert config.gateway.current is generation
 
 
+@pytest.mark.row("D6")
 async def test_d6_configmap_link_swap_is_seen(start_town: StartTown, tmp_path: Path) -> None:
     """As the kubelet does it: new folder, new link `..data_tmp`, renamed over `..data`; the file's own link stays."""
     town = await start_town()
@@ -166,6 +172,7 @@ async def test_d6_configmap_link_swap_is_seen(start_town: StartTown, tmp_path: P
         assert (await town.gateway.chat("math")).status_code == 200
 
 
+@pytest.mark.row("D7")
 async def test_d7_fifty_reloads_with_traffic_lose_no_request_and_the_last_valid_wins(config: Configured) -> None:
     gateway, over = config.town.gateway, asyncio.Event()
     statuses: list[int] = []
@@ -202,6 +209,7 @@ async def test_d7_fifty_reloads_with_traffic_lose_no_request_and_the_last_valid_
     assert set(inflight.values()) == {0.0}
 
 
+@pytest.mark.row("D8")
 async def test_d8_removed_experts_stream_ends_on_the_old_configuration(config: Configured) -> None:
     gateway, server = config.town.gateway, config.town.servers["math"]
     server.fault("drip;seconds=0.01;bytes=60")

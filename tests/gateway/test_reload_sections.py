@@ -21,6 +21,7 @@ async def config(start_town: StartTown, tmp_path: Path) -> AsyncIterator[Configu
         yield configuration
 
 
+@pytest.mark.row("D5")
 async def test_reload_unchanged_servers_and_classifier_keep_what_is_known(config: Configured) -> None:
     gateway, server = config.town.gateway, config.town.servers["math"]
     server.fault("hang")
@@ -79,6 +80,7 @@ async def test_reload_keys_change_with_the_configuration(config: Configured, mon
     assert await status("key-of-B") == 200
 
 
+@pytest.mark.row("D12")
 async def test_reload_that_would_open_a_public_address_is_refused(
     start_town: StartTown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,7 @@ FAULTS = (
 
 
 @pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.row("F1", "F3")
 async def test_score_scorer_does_wrong_gives_the_reason_and_goes_on(fault: str) -> None:
     faulty = FaultyScorer(fault)
     async with bridge(faulty) as scorer:
@@ -83,6 +84,7 @@ async def test_score_scorer_does_wrong_gives_the_reason_and_goes_on(fault: str) 
         assert isinstance(await scorer.score("math"), DomainScores)
 
 
+@pytest.mark.row("F2")
 async def test_score_past_deadline_is_timeout_and_given_up_prompts_are_not_scored() -> None:
     gated = GatedScorer()
     async with bridge(gated, deadline_s=0.05, batch_size=1) as scorer:
@@ -94,6 +96,7 @@ async def test_score_past_deadline_is_timeout_and_given_up_prompts_are_not_score
     assert len(gated.batches) == 2  # the first of the five, and the new one
 
 
+@pytest.mark.row("F5")
 async def test_score_full_queue_is_timeout_at_once() -> None:
     gated = GatedScorer()
     async with bridge(gated, queue_size=3, batch_size=1) as scorer:
@@ -109,6 +112,7 @@ async def test_score_full_queue_is_timeout_at_once() -> None:
         assert all(isinstance(scores, DomainScores) for scores in await asyncio.gather(first, *waiting))
 
 
+@pytest.mark.row("F2")
 async def test_score_slow_scorer_does_not_block_the_event_loop() -> None:
     class Sleeper(KeywordScorer):
         def score(self, texts: Sequence[str]) -> ScoreBatch:
@@ -141,6 +145,7 @@ class FailingScorer(KeywordScorer):
         return super().score(texts)
 
 
+@pytest.mark.row("F1")
 async def test_f1_scorer_failing_ten_times_in_a_row_is_left_alone_and_asked_again_later() -> None:
     failing = FailingScorer()
     quick = BREAKER.model_copy(update={"ejection_s": 0.2})
@@ -157,6 +162,7 @@ async def test_f1_scorer_failing_ten_times_in_a_row_is_left_alone_and_asked_agai
         assert again.top()[0] == "math"
 
 
+@pytest.mark.row("F1")
 async def test_f1_scorer_failing_now_and_then_is_always_asked() -> None:
     failing = FailingScorer()
     async with bridge(failing) as scorer:

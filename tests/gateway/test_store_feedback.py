@@ -193,6 +193,7 @@ def test_file_is_readable_by_its_owner_only(path: str) -> None:
         assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
 
+@pytest.mark.row("D13")
 def test_file_of_a_newer_version_is_refused_and_untouched(path: str) -> None:
     with closing(open_file(path, "feedback", [*STEPS, ["CREATE TABLE future (x)"]])):
         pass
@@ -202,6 +203,7 @@ def test_file_of_a_newer_version_is_refused_and_untouched(path: str) -> None:
         read_scores(path)
 
 
+@pytest.mark.row("D13")
 def test_older_file_is_brought_up_to_date_once_and_keeps_its_rows(path: str) -> None:
     check(path)
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -214,6 +216,7 @@ def test_older_file_is_brought_up_to_date_once_and_keeps_its_rows(path: str) -> 
     assert rows_of(path, "record_id, colour") == [("r", None)]
 
 
+@pytest.mark.row("D13")
 def test_failed_migration_leaves_the_old_version(path: str) -> None:
     check(path)
     with pytest.raises(StoreError):

@@ -60,6 +60,13 @@ PLAIN = RouteRecord(
     extra_output_tokens=0,
     extra_cost=0.0,
     cost=0.00002,
+    baseline_cost=None,
+    saving=None,
+    unpriced=None,
+    currency="USD",
+    price_version="2026-11",
+    cache=None,
+    cached=False,
     prompt_token_estimate=99,
     catalog_version="0123456789ab",
 )

@@ -23,20 +23,21 @@ _LARGEST = 2**40
 _TEXTS = (
     *("endpoint", "request_model", "decided", "chosen", "response_model", "domain", "tier", "reason", "policy", "key"),
     *("variant", "session", "shadow_chosen", "shadow_reason", "error", "strategy", "strategy_outcome", "rewrite"),
-    "catalog_version",
+    *("catalog_version", "price_version", "currency", "unpriced", "cache"),
 )
 _REALS = (
     *("confidence", "margin", "threshold", "out_of_domain", "disagreement", "expected_quality", "expected_cost"),
     *("duration_s", "overhead_s", "classify_s", "time_to_first_byte_s", "extra_cost", "cost"),
+    *("baseline_cost", "saving"),
 )
 _NUMBERS = (
     *("status", "attempts", "calls", "input_tokens", "output_tokens", "cached_tokens", "extra_input_tokens"),
     *("extra_output_tokens", "prompt_token_estimate", "resumed"),
 )
-FLAGS = ("stream", "rewritten")
+FLAGS = ("stream", "rewritten", "cached")
 # What records do not have yet; NULL until they do.
-_LATER_TEXTS = ("price_version", "currency", "finish", "trace_id")
-_LATER_REALS = ("baseline_cost",)
+_LATER_TEXTS = ("finish", "trace_id")
+_LATER_REALS: tuple[str, ...] = ()
 
 TYPES: dict[str, str] = {
     "at_us": "BIGINT NOT NULL",
