@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -71,8 +71,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        shared, admin = app.state.shared_metrics, app.state.admin
-        async with keys, gateway, reloader or nullcontext(), shared or nullcontext(), admin or nullcontext():
+        state = app.state
+        async with AsyncExitStack() as stack:
+            for part in (keys, gateway, reloader, state.shared_metrics, state.switches, state.admin):
+                if part is not None:
+                    await stack.enter_async_context(part)
             yield
 
     app = Application(
@@ -86,7 +89,7 @@ def create_app(
         swagger_ui_oauth2_redirect_url=None,
     )
     app.state.gateway, app.state.reloader = gateway, reloader
-    app.state.shared_metrics = app.state.admin = None
+    app.state.shared_metrics = app.state.switches = app.state.admin = None
     app.data_plane = {endpoint.path: InferenceEndpoint(endpoint, gateway) for endpoint in Endpoint}
     app.guard = Guard(app.answer, grants.build(settings), gateway.record_refusal)
     app.state.admin_tokens = AdminTokens({})

@@ -134,6 +134,7 @@ class Breaker:
         self._in_a_row = dict.fromkeys(Failure, 0)
         self._epoch = 0
         self._open_until: float | None = None
+        self._why: Why | None = None
         self._closed_at = clock()
         self._ejections = 0
         self._probing = self._check_failed = False
@@ -175,6 +176,11 @@ class Breaker:
     def ejections(self) -> int:
         """Ejections that are not forgotten yet; the present one's length is a multiple of it."""
         return self._ejections
+
+    @property
+    def why(self) -> Why | None:
+        """What the last ejection was for; None when there was none, or the server has answered since."""
+        return self._why
 
     @property
     def open_until(self) -> float | None:
@@ -290,6 +296,7 @@ class Breaker:
 
     def _change(self, state: BreakerState, why: Why | None) -> None:
         self._epoch += 1
+        self._why = why
         self._probing = False
         self._window.clear()
         self._in_a_row = dict.fromkeys(Failure, 0)

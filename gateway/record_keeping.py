@@ -12,7 +12,7 @@ from typing import Self
 from gateway.context import RequestContext, RouteRecord
 from gateway.metrics import Metrics
 from gateway.record_metrics import RecordMetrics
-from gateway.record_writer import RecordWriter
+from gateway.record_writer import RecordWriter, WriterState
 from gateway.settings.records import RecordSettings
 from gateway.stores.records.choosing import open_store, queries, retention
 from gateway.stores.records.contract import Value
@@ -69,3 +69,7 @@ class RecordKeeping:
     def event(self, kind: str, **detail: Value) -> None:
         """Take something that happened to the gateway, to be shown beside the requests of its time."""
         self._writer.put_event(kind, **detail)
+
+    def state(self) -> WriterState:
+        """Return how the writer is doing; from any thread."""
+        return self._writer.state()

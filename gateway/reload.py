@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
@@ -30,8 +31,9 @@ log = structlog.get_logger(__name__)
 EVERY_S = 1.0
 TRIES = 5
 PAUSE_S = 0.05
-# Of `server`: set up once, before the first request, as is the section `records`.
+# Of `server`: set up once, before the first request, as are whole sections.
 NEED_RESTART = ("host", "port", "workers", "log_level")
+FIXED_SECTIONS = ("records", "admin")
 
 
 class Outcome(StrEnum):
@@ -99,11 +101,16 @@ class Reloader:
         gateway: whose configuration it is.
         source: where it comes from.
         every_s: time between two looks; a change is taken over after one to two of them.
+
+    Attributes:
+        source: the same.
+        last: what became of the last attempt, and when (UTC); None before the first.
     """
 
     def __init__(self, gateway: Gateway, source: ConfigSource, *, every_s: float = EVERY_S) -> None:
         self._gateway = gateway
-        self._source = source
+        self.source = source
+        self.last: tuple[datetime, Reload] | None = None
         self._every_s = every_s
         self._lock = asyncio.Lock()
         self._asked = asyncio.Event()
@@ -139,8 +146,9 @@ class Reloader:
         """
         async with self._lock:
             result = await self._attempt()
+        self.last = datetime.now(UTC), result
         self._gateway.metrics.reloads.labels(result.outcome.value).inc()
-        told = {"trigger": trigger, "file": str(self._source.path), "version": result.version}
+        told = {"trigger": trigger, "file": str(self.source.path), "version": result.version}
         if result.outcome is not Outcome.UNCHANGED:
             self._gateway.event("config", outcome=result.outcome.value, version=result.version, trigger=trigger)
         if result.outcome is Outcome.INVALID:
@@ -163,10 +171,10 @@ class Reloader:
         except ConfigError as error:
             return self._invalid(*error.lines())
         except UNUSABLE as error:
-            return self._invalid(f"{self._source.path}: {error}")
+            return self._invalid(f"{self.source.path}: {error}")
         except Exception as error:  # a defect of ours must not end the watching
             log.error("config_reload_failed", exc_info=error)
-            return self._invalid(f"{self._source.path}: {type(error).__name__}")
+            return self._invalid(f"{self.source.path}: {type(error).__name__}")
         outcome = Outcome.APPLIED if changed else Outcome.UNCHANGED
         return Reload(outcome, self._gateway.catalog.version, need_restart=read.need_restart)
 
@@ -181,7 +189,7 @@ class Reloader:
             generation.UNUSABLE: what it names cannot be used.
         """
         for _ in range(TRIES):
-            self._watched = (self._source.path,)
+            self._watched = (self.source.path,)
             self._tried = stamps(self._watched)
             try:
                 return self._read_once()
@@ -192,7 +200,7 @@ class Reloader:
         raise self._restless()
 
     def _read_once(self) -> _Read:
-        settings, need_restart = self._keep_fixed(self._source.load())
+        settings, need_restart = self._keep_fixed(self.source.load())
         files = (*_tables(settings), *_artifacts(settings))
         self._watched, self._tried = (*self._watched, *files), (*self._tried, *stamps(files))
         planned, content = self._gateway.plan(settings), _content(settings)
@@ -201,7 +209,7 @@ class Reloader:
         return _Read(planned, content, need_restart)
 
     def _restless(self) -> ConfigError:
-        return ConfigError(str(self._source.path), [Problem(0, "", "changes while it is read")])
+        return ConfigError(str(self.source.path), [Problem(0, "", "changes while it is read")])
 
     def _is_quiet(self) -> bool:
         return stamps(self._watched) == self._tried
@@ -211,11 +219,10 @@ class Reloader:
         running = self._gateway.settings.server
         fixed = {name: getattr(running, name) for name in NEED_RESTART}
         differ = [f"server.{name}" for name in fixed if getattr(settings.server, name) != fixed[name]]
-        records = self._gateway.settings.records
-        if settings.records != records:
-            differ.append("records")
+        sections = {name: getattr(self._gateway.settings, name) for name in FIXED_SECTIONS}
+        differ += [name for name, section in sections.items() if getattr(settings, name) != section]
         server = settings.server.model_copy(update=fixed)
-        return settings.model_copy(update={"server": server, "records": records}), tuple(differ)
+        return settings.model_copy(update={"server": server, **sections}), tuple(differ)
 
     async def _watch(self) -> None:
         while not self._gateway.draining:

@@ -13,6 +13,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from gateway import logs
+from gateway.admin.plane import plane_of
+from gateway.admin.principals import NoAdminToken, named_tokens
+from gateway.admin.server import AdminServer
 from gateway.app import create_app
 from gateway.connections import ConnectionLimits, Connections, fitting
 from gateway.draining import DrainingServer
@@ -21,8 +24,9 @@ from gateway.grants import OpenDoor, refuse_open_door
 from gateway.protocol import GuardedProtocol
 from gateway.record_keeping import ALONE, Share
 from gateway.reload import ConfigSource
-from gateway.settings import Settings
+from gateway.settings import MissingSecret, Settings
 from gateway.shared_metrics import SharedMetrics
+from gateway.shared_switches import SharedSwitches
 from gateway.state import Gateway
 from gateway.workers import Command, Place, supervise
 
@@ -54,9 +58,9 @@ def run(
         What the process should exit with; see `DrainingServer`.
 
     Raises:
-        CannotServe: no key on a public address, a missing secret or one given twice, a bad artifact or quality table,
-            a threshold for a domain the classifier does not have, a file for feedback or a store of records that cannot
-            be used, or a taken port.
+        CannotServe: no key on a public address, no token for the admin API, a missing secret or one given twice, a bad
+            artifact or quality table, a threshold for a domain the classifier does not have, a file for feedback or a
+            store of records that cannot be used, or a taken port.
     """
     if source is not None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
@@ -64,7 +68,11 @@ def run(
     try:
         share = ALONE if place is None else Share(str(place.folder), tidies=place.number == 0)
         app = create_app(settings, source=source, share=share)
-    except UNUSABLE as error:
+        if place is not None:
+            app.state.switches = _switches(app.state.gateway, place)
+        if settings.admin.port is not None and (place is None or place.number == 0):
+            app.state.admin = _admin(app, settings, workers=1 if place is None else settings.server.workers)
+    except (*UNUSABLE, NoAdminToken) as error:
         raise CannotServe(str(error)) from error
     if place is None:
         control, listening = None, listen(settings.server.host, settings.server.port)
@@ -106,11 +114,30 @@ def run_workers(settings: Settings, count: int, command: Command) -> int:
     logs.configure(settings.server.log_level)
     try:
         refuse_open_door(settings)
-    except OpenDoor as error:
+        if settings.admin.port is not None:
+            named_tokens(settings)
+    except (OpenDoor, NoAdminToken, MissingSecret) as error:
         raise CannotServe(str(error)) from error
     with listen(settings.server.host, settings.server.port) as listening:
         _tell(listening)
         return supervise(count, listening, command)
+
+
+def _admin(app: FastAPI, settings: Settings, *, workers: int) -> AdminServer:
+    """Open the admin API's port; it is served while the application is.
+
+    Raises:
+        CannotServe: a taken port.
+        NoAdminToken, MissingSecret, StoreError: see `named_tokens` and `plane_of`.
+    """
+    tokens = app.state.admin_tokens
+    tokens.change_fixed(named_tokens(settings))
+    plane = plane_of(app.state.gateway, tokens, app.state.reloader, workers=workers, switches=app.state.switches)
+    return AdminServer(plane, listen(settings.admin.host, settings.admin.port or 0))
+
+
+def _switches(gateway: Gateway, place: Place) -> SharedSwitches:
+    return SharedSwitches(lambda url, on: gateway.current.fleet.switch(url, on=on), place.folder)
 
 
 def _tell(listening: socket.socket) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from router.abstention import Abstention, Thresholds, abstain
 from router.artifact import load_scorer
@@ -55,6 +55,7 @@ __all__ = [
     "Winner",
     "abstain",
     "add_domain",
+    "artifact_card",
     "build_data",
     "compare_choices",
     "evaluate",
@@ -117,6 +118,13 @@ def remove_domain(artifact: str | Path, name: str) -> str:
     from router.domains import remove_domain as run
 
     return run(artifact, name)
+
+
+def artifact_card(artifact: str | Path = "default") -> dict[str, Any]:
+    """Return an artifact's whole card as it stands in the folder; see `router.artifact.read_card_json`."""
+    from router.artifact import artifact_folder, read_card_json
+
+    return read_card_json(artifact_folder(artifact))
 
 
 def list_domains(artifact: str | Path = "default") -> list[DomainInfo]:
