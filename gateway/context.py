@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from gateway.answers import Usage as Usage
 from gateway.conversation import Conversation
 from gateway.costs import Bill, bill_of
+from gateway.limits.reservation import Reservation
 from gateway.policies import Policy
 from gateway.retry_budget import Running
 from gateway.sessions import Session
@@ -78,6 +79,7 @@ class RequestContext:
     cache: str | None = None
     cache_age_s: int | None = None
     running: Running | None = None
+    reservation: Reservation | None = None
     avoided: str | None = None
     resumed: int = 0
     attempts: list[Attempt] = field(default_factory=list)

@@ -119,7 +119,7 @@ class BudgetExhausted(RequestError):
 
     status = 429
     type = "insufficient_quota"
-    code = "budget_exhausted"
+    code = "insufficient_quota"
 
 
 class ModelNotFound(RequestError):

@@ -69,6 +69,15 @@ class Estimator:
             for index, expert in enumerate(self._experts)
         )
 
+    def usage(
+        self, expert: Expert, domain: str | None, prompt_tokens: int, max_tokens: int | None, answers: int
+    ) -> tuple[float, float | None]:
+        """Return the tokens, prompt and answers, and the money that one expert is expected to use for a request."""
+        length = self._length(domain)
+        if max_tokens is not None:
+            length = min(length, max_tokens)
+        return prompt_tokens + length * answers, _cost(expert, prompt_tokens, length * answers)
+
     def reference(self, candidates: tuple[Candidate, ...]) -> Candidate:
         """Return the generalist among what `estimate` returned."""
         return candidates[self._generalist]

@@ -15,6 +15,7 @@ from gateway.eligibility import Demand, eligible, exclusion
 from gateway.errors import Forbidden, InvalidRequest
 from gateway.health import Fleet
 from gateway.language import detect
+from gateway.limits.downgrade import cheapest
 from gateway.openai import ApiRequest, features_of, needs_of
 from gateway.policies import Policy
 from gateway.readings import last_turn, surer
@@ -79,6 +80,13 @@ class Pipeline:
         """
         context.decision = await self._decide(request, context, controls)
         return context.decision
+
+    def usage(self, request: ApiRequest, context: RequestContext, decision: Decision) -> tuple[float, float | None]:
+        """Return the tokens and the money that a decided request is expected to use."""
+        features = context.features or features_of(request)
+        return self._live.estimator.usage(
+            decision.expert, decision.domain, features.token_estimate, request.max_tokens, request.answers
+        )
 
     def alternatives(self, context: RequestContext) -> dict[str, Decision]:
         """Return what every policy would have decided for a routed request."""
@@ -202,7 +210,9 @@ class Pipeline:
         context.cost_limit = _least(demand.price_cap, demand.budget_left)
         candidates, excluded = eligible(everybody, demand, context.grant, self._fleet)
         if not candidates:
-            raise refusals.nobody(excluded, demand, self._budgets.resets_in_s())
+            raise refusals.nobody(excluded, demand, self._budgets.resets_in_s(context.grant))
+        if self._budgets.thrifty(context.grant):
+            candidates, excluded = cheapest(candidates, excluded)
         return RoutingInput(
             features=features,
             scores=scores,
@@ -241,7 +251,7 @@ class Pipeline:
             candidate = next(found for found in everybody if found.expert is expert)
         reason = exclusion(candidate, demand, context.grant, self._fleet)
         if reason in REFUSING:
-            raise refusals.named(expert, reason, demand, self._budgets.resets_in_s())
+            raise refusals.named(expert, reason, demand, self._budgets.resets_in_s(context.grant))
 
     def _embedding_expert(self, routing: RoutingInput) -> Expert:
         """Return the first expert that embeds, up or down.

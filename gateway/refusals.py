@@ -38,7 +38,7 @@ def _error(reason: Reason, who: str, demand: Demand, resets_in_s: int) -> Points
             code="price_cap",
         )
     return BudgetExhausted(
-        f"The request is expected to cost more at {who} than is left of the key's budget for today.",
+        f"The request is expected to cost more at {who} than is left of the key's budget.",
         headers=(("retry-after", str(resets_in_s)), ("x-should-retry", "false")),
     )
 

@@ -22,6 +22,7 @@ import structlog
 
 from gateway.filestamps import Stamp, stamps
 from gateway.generation import UNUSABLE, Plan
+from gateway.limiting import in_same_place
 from gateway.settings import Settings
 from gateway.settings_file import ConfigError, Problem, load
 from gateway.state import Gateway
@@ -222,7 +223,9 @@ class Reloader:
         sections = {name: getattr(self._gateway.settings, name) for name in FIXED_SECTIONS}
         differ += [name for name, section in sections.items() if getattr(settings, name) != section]
         server = settings.server.model_copy(update=fixed)
-        return settings.model_copy(update={"server": server, **sections}), tuple(differ)
+        quotas, elsewhere = in_same_place(settings.quotas, self._gateway.settings.quotas)
+        kept = {"server": server, "quotas": quotas, **sections}
+        return settings.model_copy(update=kept), (*differ, *elsewhere)
 
     async def _watch(self) -> None:
         while not self._gateway.draining:

@@ -25,6 +25,8 @@ from gateway.feedback import Feedback
 from gateway.generation import Generation, Plan, Running, plan
 from gateway.health import Fleet, Reliability
 from gateway.lag import Lag
+from gateway.limit_metrics import LimitMetrics
+from gateway.limiting import AFTER_S, make_limits, used_by
 from gateway.metrics import Metrics
 from gateway.pace import Pace
 from gateway.pipeline import Pipeline
@@ -65,7 +67,9 @@ class Gateway:
     def __init__(self, settings: Settings, *, scorer: Scorer | None = None, share: Share = ALONE) -> None:
         self.metrics = Metrics()
         self.pace = Pace()
-        self.budgets = Budgets()
+        self.limits = make_limits(settings)
+        self.budgets = Budgets(limits=self.limits)
+        LimitMetrics(self.metrics.registry, self.limits)
         self.retries = RetryBudget(settings.retries)
         self.admission = Admission(settings.overload)
         self.metrics.reliability.watch_process(self.admission, self.retries)
@@ -123,6 +127,7 @@ class Gateway:
             await stack.enter_async_context(self._client)
             if self.records is not None:
                 await stack.enter_async_context(self.records)
+            await stack.enter_async_context(self.limits)
             if self.feedback is not None:
                 await self.feedback.__aenter__()
             stack.push_async_callback(self._close)
@@ -190,7 +195,8 @@ class Gateway:
         self.pace.note(record)
 
     def _spend(self, context: RequestContext, record: RouteRecord) -> None:
-        self.budgets.note(record.key, record.cost)
+        if context.reservation is not None:
+            context.reservation.settle(*used_by(context, record))
 
     def _remember(self, context: RequestContext, record: RouteRecord) -> None:
         conversation, decision = context.conversation, context.decision
@@ -266,6 +272,7 @@ class Gateway:
         self._scorers.adjust(settings.router)
         self.retries.configure(settings.retries)
         self.admission.configure(settings.overload)
+        self.limits.configure(settings.quotas, settings.timeouts.total_s + AFTER_S)
         self.sessions.resize(settings.sessions.capacity, settings.sessions.idle_s)
         self.cache.configure(settings.cache)
         if before is not None and before.settings.server.log_requests != settings.server.log_requests:

@@ -14,9 +14,10 @@ HTTP = {"aiohttp", "httpx", "httpx2", "fastapi", "starlette", "uvicorn", "reques
 
 # Each layer may import those before it; modules of one line may import each other.
 LAYERS = [
-    {"errors", "types", "media", "language", "answers", "sse"},
-    {"rewriting"},
+    {"errors", "callers", "types", "media", "language", "answers", "sse"},
+    {"rewriting", "costs"},
     {"policies", "strategies", "settings"},
+    {"limits"},
     {"fair_queue", "retry_after", "load", "model_list", "window"},
     {"breaker", "limiter", "admission", "spread"},
     {"retry_budget"},
@@ -53,16 +54,17 @@ LAYERS = [
         "rate",
         "recent",
         "stores",
+        "cache",
     },
-    {"metrics_sum", "record_writer", "record_export"},
-    {"shared_metrics"},
+    {"limiting", "metrics_sum", "record_writer", "record_export", "keyring"},
+    {"shared_metrics", "shared_switches"},
     {"adapters"},
-    {"record_metrics"},
+    {"record_metrics", "limit_metrics"},
     {"health", "recorder", "record_keeping", "variants", "feedback", "scorers", "lag"},
     {"eligibility", "replay"},
     {"refusals"},
     {"dispatch", "pipeline", "explain"},
-    {"calling"},
+    {"calling", "resuming"},
     {"answering"},
     {"generation", "dry_run"},
     {"state"},
@@ -71,6 +73,7 @@ LAYERS = [
     {"protocol"},
     {"endpoints", "openapi"},
     {"app"},
+    {"admin"},
     {"draining"},
     {"workers"},
     {"server"},
@@ -80,6 +83,8 @@ LAYERS = [
         "cli_domains",
         "cli_evaluate",
         "cli_feedback",
+        "cli_keys",
+        "cli_admin_tokens",
         "cli_quality",
         "cli_records",
         "cli_replay",
@@ -91,17 +96,30 @@ HEAVY = ("torch", "onnxruntime", "tokenizers", "sentencepiece", "sklearn", "scip
 OWNERS = {
     "aiohttp": {"gateway/upstream.py"},
     "prometheus_client": {
-        f"gateway/{name}.py" for name in ("metrics", "metrics_sum", "reliability_metrics", "record_metrics")
+        f"gateway/{name}.py"
+        for name in ("metrics", "metrics_sum", "reliability_metrics", "record_metrics", "limit_metrics")
     },
     "yaml": {"gateway/settings_file.py"},
-    "concurrent": {"gateway/scoring.py", "gateway/stores/feedback.py"},
-    "threading": {"gateway/record_writer.py"},
-    "psycopg": {f"gateway/stores/records/{name}.py" for name in ("postgres", "postgres_connection", "partitions")},
-    "sqlite3": {
-        *(f"gateway/stores/{name}.py" for name in ("sqlite", "feedback", "feedback_table")),
-        *(f"gateway/stores/records/{name}.py" for name in ("sqlite", "sqlite_reader", "retention")),
+    "concurrent": {
+        "gateway/scoring.py",
+        "gateway/stores/feedback.py",
+        "gateway/stores/spending.py",
+        "gateway/admin/threads.py",
     },
-    "uvicorn": {"gateway/server.py", "gateway/draining.py", "gateway/protocol.py"},
+    "threading": {"gateway/record_writer.py"},
+    "psycopg": {
+        *(f"gateway/stores/records/{name}.py" for name in ("postgres", "postgres_connection", "partitions")),
+        "gateway/stores/keys/postgres.py",
+    },
+    "sqlite3": {
+        *(
+            f"gateway/stores/{name}.py"
+            for name in ("sqlite", "feedback", "feedback_table", "config_history", "spending")
+        ),
+        *(f"gateway/stores/records/{name}.py" for name in ("sqlite", "sqlite_reader", "retention")),
+        "gateway/stores/keys/sqlite.py",
+    },
+    "uvicorn": {f"gateway/{name}.py" for name in ("server", "draining", "protocol", "admin/server")},
 }
 
 

@@ -29,6 +29,7 @@ from gateway.errors import (
 )
 from gateway.generation import Generation
 from gateway.guard import Receive, Scope, Send, send_error
+from gateway.limits.limits import Limits
 from gateway.openai import ApiRequest, parse
 from gateway.resuming import Resumption, open_elsewhere, resumption
 from gateway.state import Gateway
@@ -54,11 +55,12 @@ class InferenceEndpoint:
         generation = self._gateway.current
         context = RequestContext(scope["request_id"], self._endpoint, generation.catalog, grant=scope["grant"])
         cutoff = Cutoff(generation.settings.timeouts.total_s)
-        exchange = _Exchange(generation, context, cutoff, send)
+        exchange = _Exchange(generation, self._gateway.limits, context, cutoff, send)
         generation.running.begin(cutoff)
         admitted: Admitted | None = None
         try:
             admitted = self._gateway.admission.enter(context.grant.name)
+            self._gateway.limits.check(context.grant)
             await exchange.run(scope, receive)
         except asyncio.CancelledError:
             # Not ours (the cutoff's become errors where they happen): the server gives up on running requests.
@@ -82,8 +84,11 @@ class InferenceEndpoint:
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, generation: Generation, context: RequestContext, cutoff: Cutoff, send: Send) -> None:
+    def __init__(
+        self, generation: Generation, limits: Limits, context: RequestContext, cutoff: Cutoff, send: Send
+    ) -> None:
         self._generation = generation
+        self._limits = limits
         self._context = context
         self._cutoff = cutoff
         self._send = send
@@ -108,7 +113,9 @@ class _Exchange:
         self._cutoff.watch(receive)
         with self._cutoff.phase(settings.timeouts.total_s, _too_long):
             controls = read_controls(headers)
-            await generation.pipeline.decide(request, context, controls)
+            decision = await generation.pipeline.decide(request, context, controls)
+            tokens, cost = generation.pipeline.usage(request, context, decision)
+            context.reservation = await self._limits.reserve(context.grant, decision.expert.name, tokens, cost)
         with generation.dispatcher.budget.running() as context.running:
             opened = await self._opened(request, scope, controls.strategy)
             resuming = resumption(request, context, settings.resume) if opened.stream is not None else None
@@ -250,7 +257,9 @@ class _Exchange:
             return
         if isinstance(error, UpstreamError):
             error.headers = (*error.headers, ("x-should-retry", "false"), *_retry_after(error))
-        error.headers = (*error.headers, *_decoded(self._told()))
+        known = {name for name, _ in error.headers}
+        limits = (pair for pair in self._limit_headers() if pair[0] not in known)
+        error.headers = (*error.headers, *_decoded(self._told()), *limits)
         await send_error(self._send, error, context.request_id, path=context.endpoint.path)
 
     async def _start(self, status: int, headers: Headers) -> None:
@@ -266,11 +275,20 @@ class _Exchange:
             (b"content-type", content_type.encode("latin-1")),
             (b"x-request-id", self._context.request_id.encode()),
             *self._told(),
+            *_encoded(self._limit_headers()),
             *cache_headers(self._context.cache, self._context.cache_age_s),
         ]
 
+    def _limit_headers(self) -> tuple[tuple[str, str], ...]:
+        reserved = self._context.reservation
+        return self._limits.headers(self._context.grant) if reserved is None else reserved.headers
+
     def _told(self) -> Headers:
         return decision_headers(self._context, self._generation.settings.server.decision_headers)
+
+
+def _encoded(headers: tuple[tuple[str, str], ...]) -> Headers:
+    return [(name.encode(), value.encode()) for name, value in headers]
 
 
 def _decoded(headers: Headers) -> list[tuple[str, str]]:

@@ -6,6 +6,8 @@ goes into the JSON Schema and must stand in `gateway/REFERENCE.md`.
 
 from __future__ import annotations
 
+from gateway.settings.admin import AdminSettings
+from gateway.settings.cache import CacheSettings
 from gateway.settings.common import NAME, BaseUrl, Name, Seconds, Share, Strict
 from gateway.settings.experts import (
     TEXT_ENDPOINTS,
@@ -16,9 +18,11 @@ from gateway.settings.experts import (
     TimeoutOverrides,
 )
 from gateway.settings.feedback import FeedbackSettings
+from gateway.settings.keys import KeySettings, KeyStoreSettings, KeyTerms, StoredTerms
+from gateway.settings.quotas import QuotaSettings, QuotaTerms, ValkeySettings
 from gateway.settings.records import RecordSettings
 from gateway.settings.root import RESERVED_NAMES, Settings
-from gateway.settings.routing import CanarySettings, KeySettings, PolicyChoice, PolicySettings, RouterSettings
+from gateway.settings.routing import CanarySettings, PolicyChoice, PolicySettings, RouterSettings
 from gateway.settings.secrets import MissingSecret, secret
 from gateway.settings.serving import (
     DENIED_FIELDS,
@@ -36,13 +40,17 @@ __all__ = [
     "NAME",
     "RESERVED_NAMES",
     "TEXT_ENDPOINTS",
+    "AdminSettings",
     "BaseUrl",
+    "CacheSettings",
     "CanarySettings",
     "ExpertSettings",
     "FeedbackSettings",
     "GeneralistSettings",
     "HealthSettings",
     "KeySettings",
+    "KeyStoreSettings",
+    "KeyTerms",
     "LimitSettings",
     "MissingSecret",
     "Name",
@@ -50,6 +58,8 @@ __all__ = [
     "PolicyChoice",
     "PolicySettings",
     "PriceSettings",
+    "QuotaSettings",
+    "QuotaTerms",
     "RecordSettings",
     "RewriteSettings",
     "RouterSettings",
@@ -58,10 +68,12 @@ __all__ = [
     "SessionSettings",
     "Settings",
     "Share",
+    "StoredTerms",
     "StrategyChoice",
     "StrategySettings",
     "Strict",
     "TimeoutOverrides",
     "TimeoutSettings",
+    "ValkeySettings",
     "secret",
 ]

@@ -8,9 +8,13 @@ from typing import Any
 from pydantic import Field, ValidationInfo, field_validator
 
 from gateway import policies
-from gateway.settings.common import Name, Strict
+from gateway.settings.admin import AdminSettings
+from gateway.settings.cache import CacheSettings
+from gateway.settings.common import NAME, Name, Strict
 from gateway.settings.experts import ExpertSettings, GeneralistSettings
 from gateway.settings.feedback import FeedbackSettings
+from gateway.settings.keys import KeySettings, KeyStoreSettings
+from gateway.settings.quotas import QuotaSettings
 from gateway.settings.records import RecordSettings
 from gateway.settings.reliability import (
     BalancingSettings,
@@ -19,7 +23,8 @@ from gateway.settings.reliability import (
     OverloadSettings,
     RetrySettings,
 )
-from gateway.settings.routing import CanarySettings, KeySettings, PolicyChoice, PolicySettings, RouterSettings
+from gateway.settings.resume import ResumeSettings
+from gateway.settings.routing import CanarySettings, PolicyChoice, PolicySettings, RouterSettings
 from gateway.settings.serving import (
     HealthSettings,
     LimitSettings,
@@ -40,6 +45,9 @@ class Settings(Strict):
     generalist: GeneralistSettings = Field(description="Who answers when no specialist should.")
     experts: dict[Name, ExpertSettings] = Field({}, description="The specialists, by name.")
     currency: str = Field("USD", pattern=r"^[A-Z]{3}$", description="Currency of all prices (ISO 4217).")
+    price_version: str | None = Field(
+        None, pattern=NAME, description="What records call these prices; left out: a digest of them."
+    )
     router: RouterSettings = Field(RouterSettings(), description="The classifier.")
     policy: PolicySettings = Field(PolicySettings(), description="The rule that decides.")
     policies: dict[Name, dict[str, Any]] = Field(
@@ -52,6 +60,8 @@ class Settings(Strict):
     canary: CanarySettings | None = Field(None, description="Something new, for a part of the traffic.")
     sessions: SessionSettings = Field(SessionSettings(), description="How conversations stay with their expert.")
     keys: dict[Name, KeySettings] = Field({}, description="Callers' keys, by name, and what each may do.")
+    key_store: KeyStoreSettings = Field(KeyStoreSettings(), description="Where keys made by commands are kept.")
+    quotas: QuotaSettings = Field(QuotaSettings(), description="How much keys and experts may use.")
     server: ServerSettings = Field(ServerSettings(), description="Where the gateway listens.")
     timeouts: TimeoutSettings = Field(TimeoutSettings(), description="Limits in seconds.")
     limits: LimitSettings = Field(LimitSettings(), description="Bounds on requests and answers.")
@@ -59,11 +69,14 @@ class Settings(Strict):
     health: HealthSettings = Field(HealthSettings(), description="Active checks.")
     breaker: BreakerSettings = Field(BreakerSettings(), description="When a server that fails is left alone.")
     retries: RetrySettings = Field(RetrySettings(), description="How many further tries there may be.")
+    resume: ResumeSettings = Field(ResumeSettings(), description="Streams that break in the middle.")
     concurrency: ConcurrencySettings = Field(ConcurrencySettings(), description="How much one server gets at once.")
     overload: OverloadSettings = Field(OverloadSettings(), description="When the gateway itself takes no more.")
     balancing: BalancingSettings = Field(BalancingSettings(), description="Which of the servers gets a request.")
     feedback: FeedbackSettings = Field(FeedbackSettings(), description="Callers' ratings of answers.")
     records: RecordSettings = Field(RecordSettings(), description="Finished requests, as they are kept.")
+    cache: CacheSettings = Field(CacheSettings(), description="Answers given again.")
+    admin: AdminSettings = Field(AdminSettings(), description="The admin API.")
 
     @field_validator("experts")
     @classmethod
@@ -110,6 +123,15 @@ class Settings(Strict):
             raise ValueError(f"unknown expert {min(unknown)!r}; there are: {', '.join(sorted(known))}")
         return chosen
 
+    @field_validator("quotas")
+    @classmethod
+    def _quotas_fit(cls, quotas: QuotaSettings, info: ValidationInfo) -> QuotaSettings:
+        known = {GENERALIST, *info.data.get("experts", ())}
+        unknown = set(quotas.experts) - known
+        if unknown:
+            raise ValueError(f"unknown expert {min(unknown)!r}; there are: {', '.join(sorted(known))}")
+        return quotas
+
     @field_validator("keys")
     @classmethod
     def _keys_fit(cls, keys: dict[str, KeySettings], info: ValidationInfo) -> dict[str, KeySettings]:
@@ -133,9 +155,18 @@ class Settings(Strict):
         canary = self.canary
         if canary is not None:
             canary = canary.model_copy(update={"quality_table": absolute(canary.quality_table)})
-        feedback = self.feedback.model_copy(update={"database": absolute(self.feedback.database)})
-        records = self.records.model_copy(update={"database": absolute(self.records.database)})
-        return self.model_copy(update={"policy": policy, "canary": canary, "feedback": feedback, "records": records})
+        sections: dict[str, FeedbackSettings | RecordSettings | KeyStoreSettings | AdminSettings | QuotaSettings] = {
+            "feedback": self.feedback,
+            "records": self.records,
+            "key_store": self.key_store,
+            "admin": self.admin,
+            "quotas": self.quotas,
+        }
+        stores = {
+            name: section.model_copy(update={"database": absolute(section.database)})
+            for name, section in sections.items()
+        }
+        return self.model_copy(update={"policy": policy, "canary": canary, **stores})
 
     def with_address(self, host: str | None, port: int | None, workers: int | None = None) -> Settings:
         """Return the same settings listening elsewhere, with so many workers; None keeps what the file says."""

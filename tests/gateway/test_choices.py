@@ -135,7 +135,7 @@ async def test_spent_budget_leaves_the_cheap_expert_and_then_nobody(start_town: 
     town.gateway.app.state.gateway.budgets.note("a", 0.0005)
     body = {"model": "auto", "messages": [{"role": "user", "content": "math"}]}
     reply = await town.gateway.http.post("/v1/chat/completions", json=body, headers=headers)
-    assert (reply.status_code, reply.json()["error"]["code"]) == (429, "budget_exhausted")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (429, "insufficient_quota")
     assert reply.headers["x-should-retry"] == "false"
     assert 1 <= int(reply.headers["retry-after"]) <= 86_400
 

@@ -184,7 +184,11 @@ def test_one_other_character_is_another_key(place: int, character: str) -> None:
     assert (ONE.find(token) is not None) == (token == TOKEN)
 
 
-@pytest.mark.parametrize("token", ["", " ", TOKEN + " ", TOKEN.upper(), TOKEN[:-1], TOKEN * 2, f"Bearer {TOKEN}"])
+@pytest.mark.parametrize(  # The key is another one in every process; names of tests must not be.
+    "token",
+    ["", " ", TOKEN + " ", TOKEN.upper(), TOKEN[:-1], TOKEN * 2, f"Bearer {TOKEN}"],
+    ids=("empty", "blank", "blank_behind", "capitals", "cut", "twice", "with_scheme"),
+)
 def test_near_misses_are_not_found(token: str) -> None:
     assert ONE.find(token) is None
 
