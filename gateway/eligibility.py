@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.health import Fleet
-from gateway.types import LAST_RESORT, REFUSING, Candidate, Capability, Endpoint, Expert, Grant, Reason
+from gateway.types import LAST_RESORT, REFUSING, Candidate, Capability, Endpoint, Grant, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,3 @@ def _last_resort(candidates: Sequence[Candidate], excluded: Mapping[str, Reason]
 
 def _above(expected: float | None, limit: float | None) -> bool:
     return expected is not None and limit is not None and expected > limit
-
-
-def unable(expert: Expert, demand: Demand) -> frozenset[Capability]:
-    """Return which needs an expert cannot meet, for the message to a caller who named it."""
-    return demand.needs - expert.capabilities

@@ -139,7 +139,12 @@ class Fleet:
 
     def state_of(self, expert: Expert) -> Reason | None:
         """Return why the expert cannot answer now: no server is up, or none that is has its model; None if it can."""
-        reasons = {self._state_of(self.states[upstream.url], expert.model) for upstream in expert.upstreams}
+        reasons = set()
+        for upstream in expert.upstreams:
+            reason = self._state_of(self.states[upstream.url], expert.model)
+            if reason is None:
+                return None
+            reasons.add(reason)
         return next((reason for reason in _MILDEST_FIRST if reason in reasons), Reason.UNHEALTHY)
 
     def _state_of(self, state: UpstreamState, model: str) -> Reason | None:

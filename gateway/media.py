@@ -36,6 +36,8 @@ def media_in(content: Any) -> set[Capability]:
             pending += [(item, depth + 1) for item in value if isinstance(item, dict | list)]
         elif isinstance(value, dict):
             kind = value.get("type")
+            if kind == "text" and len(value) == 2 and "text" in value:
+                continue
             found |= _named(kind) if isinstance(kind, str) else set()
             for key, inner in value.items():
                 if key in _NESTED:

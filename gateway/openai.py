@@ -114,8 +114,12 @@ def needs_of(request: ApiRequest) -> frozenset[Capability]:
         needs.add("tools")
     if _wants_structure(body):
         needs.add("structured_output")
-    if body.get("logprobs") or body.get("top_logprobs"):
+    # `logprobs: 0` of completions asks for those of the tokens themselves.
+    wanted = body.get("logprobs"), body.get("top_logprobs") or None, body.get("prompt_logprobs")
+    if any(value is not None and value is not False for value in wanted):
         needs.add("logprobs")
+    if _wants_reasoning(body):
+        needs.add("reasoning")
     return frozenset(needs | media_in([body.get("messages"), body.get("input")]))
 
 
@@ -230,11 +234,22 @@ def _first_text(value: Any) -> str:
     return ""
 
 
+def _wants_reasoning(body: dict[str, Any]) -> bool:
+    """Tell whether thinking is asked for in so many words; experts that do not think would ignore it in silence."""
+    reasoning, thinking = body.get("reasoning"), body.get("thinking")
+    efforts = body.get("reasoning_effort"), reasoning.get("effort") if isinstance(reasoning, dict) else None
+    if any(effort not in (None, "none") for effort in efforts):
+        return True
+    return isinstance(thinking, dict) and thinking.get("type") in ("enabled", "adaptive")
+
+
 def _wants_structure(body: dict[str, Any]) -> bool:
     if body.get("structured_outputs"):
         return True
     text = body.get("text")  # /v1/responses
-    for holder in (body.get("response_format"), text.get("format") if isinstance(text, dict) else None):
+    output = body.get("output_config")  # /v1/messages
+    nested = (holder.get("format") for holder in (text, output) if isinstance(holder, dict))
+    for holder in (body.get("response_format"), body.get("output_format"), *nested):
         if isinstance(holder, dict) and holder.get("type") not in (None, "text"):
             return True
     return False

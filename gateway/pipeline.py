@@ -78,6 +78,7 @@ class Pipeline:
             Forbidden: the caller's key may not use what is asked for.
             BudgetExhausted: too little is left of the key's budget.
         """
+        context.answers = request.answers
         context.decision = await self._decide(request, context, controls)
         return context.decision
 
@@ -98,6 +99,8 @@ class Pipeline:
 
     async def _decide(self, request: ApiRequest, context: RequestContext, controls: Controls) -> Decision:
         wanted = wanted_by(request.model, self._catalog)
+        if controls.policy is not None:
+            self._policy(None, controls.policy, context)  # one that does not exist is told whatever `model` says
         if wanted.expert is not None:
             self._check_named(wanted.expert, request, context, controls)
             return Decision(wanted.expert, Reason.PINNED)
@@ -183,7 +186,9 @@ class Pipeline:
 
     def _variant(self, context: RequestContext) -> Variant:
         canary = self._settings.canary
-        if self._canary is None or canary is None or context.draw >= canary.share:
+        # Another part of the same number: the split of `weighted` must not follow the canary's.
+        side = context.draw * 2**24 % 1.0
+        if self._canary is None or canary is None or side >= canary.share:
             return self._live
         return self._canary
 
@@ -209,10 +214,12 @@ class Pipeline:
         demand = self._demand(request, features.token_estimate, language, context, controls)
         context.cost_limit = _least(demand.price_cap, demand.budget_left)
         candidates, excluded = eligible(everybody, demand, context.grant, self._fleet)
+        context.excluded = excluded
         if not candidates:
             raise refusals.nobody(excluded, demand, self._budgets.resets_in_s(context.grant))
         if self._budgets.thrifty(context.grant):
             candidates, excluded = cheapest(candidates, excluded)
+            context.excluded = excluded
         return RoutingInput(
             features=features,
             scores=scores,
@@ -251,6 +258,7 @@ class Pipeline:
             candidate = next(found for found in everybody if found.expert is expert)
         reason = exclusion(candidate, demand, context.grant, self._fleet)
         if reason in REFUSING:
+            context.excluded = {expert.name: reason}
             raise refusals.named(expert, reason, demand, self._budgets.resets_in_s(context.grant))
 
     def _embedding_expert(self, routing: RoutingInput) -> Expert:

@@ -192,7 +192,7 @@ class Gateway:
         self.admission.observe(lag_s, 0.0)
 
     def _learn(self, context: RequestContext, record: RouteRecord) -> None:
-        self.pace.note(record)
+        self.pace.note(record, context.answers)
 
     def _spend(self, context: RequestContext, record: RouteRecord) -> None:
         if context.reservation is not None:

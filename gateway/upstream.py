@@ -141,4 +141,5 @@ def _parsed(url: str) -> URL:
 
 @lru_cache(maxsize=256)
 def _timeout(connect_s: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
+    # `connect` and not `sock_connect`: a resolver that hangs is part of it.
+    return aiohttp.ClientTimeout(total=None, connect=connect_s)

@@ -12,7 +12,7 @@ import hashlib
 import os
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -140,7 +140,10 @@ class ConfigFile:
             raise Conflict("The file has changed meanwhile: read it again.", param="base_version")
         await self._threads.files(lambda: self._check(new, trusted=trusted))
         await self._threads.files(lambda: self._write(new, old, version=self._gateway.catalog.version))
+        before = self._gateway.catalog.version
         result = await self._reloader.reload("admin")
+        if result.outcome is Outcome.UNCHANGED and result.version != before:
+            result = replace(result, outcome=Outcome.APPLIED)  # the watcher saw the file first
         number = await self._threads.files(lambda: self._keep(new, who, result.outcome.value, result.version))
         if result.outcome is Outcome.INVALID:
             await self._threads.files(lambda: self._put_back(old, new))

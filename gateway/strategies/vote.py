@@ -147,6 +147,9 @@ class _Voting:
         samples: list[Sample] = []
         finished: asyncio.Queue[tuple[int, Call | PointsmanError]] = asyncio.Queue()
         failure: PointsmanError | None = None
+        refused: Call | None = None
+        # What one expert cannot take, another may.
+        one_expert = len(set(self._experts)) == 1
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._ask(number, finished)) for number in range(len(self._experts))]
             for left in reversed(range(len(tasks))):
@@ -154,15 +157,16 @@ class _Voting:
                 if isinstance(call, PointsmanError):
                     failure = None if isinstance(call, UpstreamError) else call
                 elif call.refused:
-                    self.refused = call
+                    refused = refused or call
                 elif call.answered:
                     samples += self._samples(number, call)
-                if self.refused or failure or settled([sample.vote for sample in samples], left):
+                if (refused and one_expert) or failure or settled([sample.vote for sample in samples], left):
                     break
             for task in tasks:
                 task.cancel()
         if failure is not None:
             raise failure
+        self.refused = None if samples else refused
         return samples
 
     async def _ask(self, number: int, finished: asyncio.Queue[tuple[int, Call | PointsmanError]]) -> None:

@@ -88,6 +88,7 @@ async def test_client_leaves_within_the_body_nothing_is_sent(town: Town, endpoin
 
 @leaving
 @streaming
+@pytest.mark.row("B1")
 async def test_client_leaves_during_scoring_nothing_is_sent(stream: bool, reset: bool) -> None:
     scorer = HeldScorer()
     async with open_town(scorer=scorer, router={"deadline_s": 20}) as town:
@@ -108,6 +109,7 @@ async def test_client_leaves_during_scoring_nothing_is_sent(stream: bool, reset:
 @leaving
 @streaming
 @generating
+@pytest.mark.row("B1")
 async def test_client_leaves_before_the_experts_headers_generation_stops(
     town: Town, endpoint: Endpoint, stream: bool, reset: bool
 ) -> None:
@@ -124,6 +126,7 @@ async def test_client_leaves_before_the_experts_headers_generation_stops(
 
 @leaving
 @generating
+@pytest.mark.row("B2")
 async def test_client_leaves_within_the_stream_generation_stops(town: Town, endpoint: Endpoint, reset: bool) -> None:
     server, before = town.servers["math"], len(town.gateway.recorder.records)
     server.fault("hang_mid;events=6")
@@ -139,6 +142,7 @@ async def test_client_leaves_within_the_stream_generation_stops(town: Town, endp
 
 @leaving
 @generating
+@pytest.mark.row("B1")
 async def test_client_leaves_within_the_plain_answer_generation_stops(
     town: Town, endpoint: Endpoint, reset: bool
 ) -> None:
@@ -151,6 +155,7 @@ async def test_client_leaves_within_the_plain_answer_generation_stops(
         await one_record_of_a_client_left(town, before)
 
 
+@pytest.mark.row("B2")
 async def test_client_leaves_while_the_expert_drips_generation_stops(town: Town) -> None:
     """The stream goes on: leaving must be noticed although there is always something to relay."""
     server, before = town.servers["math"], len(town.gateway.recorder.records)
@@ -162,6 +167,7 @@ async def test_client_leaves_while_the_expert_drips_generation_stops(town: Town)
         await one_record_of_a_client_left(town, before)
 
 
+@pytest.mark.row("B1")
 async def test_client_leaves_during_a_failover_no_further_expert_is_tried(town: Town) -> None:
     math, generalist = town.servers["math"], town.servers["generalist"]
     before, calls = len(town.gateway.recorder.records), len(generalist.prompts)
@@ -177,6 +183,7 @@ async def test_client_leaves_during_a_failover_no_further_expert_is_tried(town: 
 
 
 @streaming
+@pytest.mark.row("B1", "B2")
 async def test_fifty_clients_leave_at_once_all_generations_stop(town: Town, stream: bool) -> None:
     server, before = town.servers["math"], len(town.gateway.recorder.records)
     server.fault("hang_mid;events=3" if stream else "hang", count=50)
@@ -207,6 +214,7 @@ async def test_client_leaves_after_its_answer_the_record_says_200(town: Town) ->
     assert [(record.status, record.error) for record in records] == [(200, None)] * 2
 
 
+@pytest.mark.row("B5")
 async def test_body_too_slow_is_timed_out() -> None:
     async with open_town(timeouts={"body_read_s": 0.1}) as town:
         for piece in (b"", b"{"):

@@ -71,6 +71,7 @@ async def rest_of(client: Connection) -> bytes:
 @pytest.mark.parametrize("slowly", [False, True], ids=["at once", "slowly"])
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 @pytest.mark.parametrize("endpoint", GENERATING)
+@pytest.mark.row("B6")
 async def test_b6_half_close_after_the_request_gets_the_answer(
     town: Town, endpoint: Endpoint, stream: bool, slowly: bool
 ) -> None:
@@ -88,6 +89,7 @@ async def test_b6_half_close_after_the_request_gets_the_answer(
 
 
 @pytest.mark.parametrize("endpoint", GENERATING)
+@pytest.mark.row("B6")
 async def test_b6_half_close_within_the_stream_gets_the_rest(town: Town, endpoint: Endpoint) -> None:
     whole = await stream_of(town, endpoint, half_close=False)
     assert await stream_of(town, endpoint, half_close=True) == whole
@@ -109,6 +111,7 @@ async def stream_of(town: Town, endpoint: Endpoint, *, half_close: bool) -> list
 CLOSE = ("connection", "close")
 
 
+@pytest.mark.row("B6")
 async def test_b6_half_close_after_several_requests_gets_all_answers(town: Town) -> None:
     town.servers["math"].fault(SLOWLY)
     async with Connection(town.gateway.url) as client:
@@ -119,6 +122,7 @@ async def test_b6_half_close_after_several_requests_gets_all_answers(town: Town)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@pytest.mark.row("B6")
 async def test_b6_client_that_closed_after_all_is_found_out(town: Town, stream: bool) -> None:
     """To TCP both begin alike; the difference shows when something is sent."""
     server, before = town.servers["math"], len(town.gateway.recorder.records)
@@ -136,6 +140,7 @@ async def test_b6_client_that_closed_after_all_is_found_out(town: Town, stream: 
 
 
 @pytest.mark.parametrize("raw", [request(BODY)[:-3], request(BODY, version="1.0")], ids=["half a body", "HTTP/1.0"])
+@pytest.mark.row("B6")
 async def test_b6_half_close_of_a_client_that_cannot_be_told_from_one_that_left_ends_it(town: Town, raw: bytes) -> None:
     before = len(town.gateway.recorder.records)
     town.servers["math"].fault("hang")
@@ -147,6 +152,7 @@ async def test_b6_half_close_of_a_client_that_cannot_be_told_from_one_that_left_
     town.servers["math"].clear_faults()
 
 
+@pytest.mark.row("B7")
 async def test_b7_hundreds_sent_ahead_are_answered_in_order(town: Town) -> None:
     count = 300
     ahead = [
@@ -165,6 +171,7 @@ async def test_b7_hundreds_sent_ahead_are_answered_in_order(town: Town) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@pytest.mark.row("B7")
 async def test_b7_garbage_sent_ahead_closes_and_is_never_taken_for_the_answer(town: Town, stream: bool) -> None:
     town.servers["math"].fault(SLOWLY)
     async with Connection(town.gateway.url) as client:
@@ -186,6 +193,7 @@ async def test_b7_garbage_sent_ahead_closes_and_is_never_taken_for_the_answer(to
         ("/v1/route", JSON, 1 << 40, 413),
     ],
 )
+@pytest.mark.row("B8")
 async def test_b8_expect_with_what_is_refused_is_answered_without_a_body_and_closed(
     town: Town, path: str, headers: tuple[tuple[str, str], ...], length: int, status: int
 ) -> None:
@@ -199,6 +207,7 @@ async def test_b8_expect_with_what_is_refused_is_answered_without_a_body_and_clo
         assert await rest_of(client) == b""
 
 
+@pytest.mark.row("B8")
 async def test_b8_expect_that_is_met_keeps_the_connection(town: Town) -> None:
     async with Connection(town.gateway.url) as client:
         for _ in range(3):
@@ -209,6 +218,7 @@ async def test_b8_expect_that_is_met_keeps_the_connection(town: Town) -> None:
             assert (await client.answer()).status == 200
 
 
+@pytest.mark.row("G1")
 async def test_g1_connection_over_the_cap_takes_the_place_of_the_longest_idle() -> None:
     async with open_town(server={**SERVER, "connections": 4}) as town, AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(Connection(town.gateway.url)) for _ in range(4)]
@@ -233,6 +243,7 @@ async def closed(client: Connection) -> bool:
         return True
 
 
+@pytest.mark.row("G1")
 async def test_g1_connection_over_the_cap_is_refused_while_all_others_work() -> None:
     async with open_town(server={**SERVER, "connections": 4}) as town, AsyncExitStack() as stack:
         town.servers["math"].fault("hang", count=4)
@@ -252,6 +263,7 @@ async def test_g1_connection_over_the_cap_is_refused_while_all_others_work() -> 
         assert found == {'pointsman_refused_connections_total{code="too_many_connections"}': 1.0}
 
 
+@pytest.mark.row("G1")
 async def test_g1_thousands_of_idle_connections_cost_little_and_delay_nobody(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     count = 3_000

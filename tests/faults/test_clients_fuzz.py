@@ -12,6 +12,7 @@ from tests.faults.raw import open_town
 
 
 @pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.row("C17")
 async def test_c17_mutated_requests_get_no_server_error_and_leave_nothing_behind(
     seed: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -25,6 +26,7 @@ async def test_c17_mutated_requests_get_no_server_error_and_leave_nothing_behind
     assert findings.statuses[400] > 20
 
 
+@pytest.mark.row("C17")
 def test_c17_mutations_are_the_same_for_the_same_seed() -> None:
     first, second = Random(7), Random(7)
     assert [mutated(first) for _ in range(50)] == [mutated(second) for _ in range(50)]

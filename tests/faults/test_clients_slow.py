@@ -84,6 +84,7 @@ async def refused_connections(town: Town, code: str) -> float:
 @pytest.mark.parametrize(
     "start", [b"P", b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nx-a:", b"\r\n\r\nGET "]
 )
+@pytest.mark.row("B4")
 async def test_b4_head_that_stops_is_timed_out(town: Town, start: bytes) -> None:
     before = await refused_connections(town, "request_timeout")
     async with Connection(town.gateway.url) as client:
@@ -94,6 +95,7 @@ async def test_b4_head_that_stops_is_timed_out(town: Town, start: bytes) -> None
     assert await refused_connections(town, "request_timeout") == before + 1
 
 
+@pytest.mark.row("B4")
 async def test_b4_head_byte_by_byte_is_timed_out_however_steadily_it_comes(town: Town) -> None:
     async with Connection(town.gateway.url) as client:
         dripping = asyncio.create_task(drip(client, b"GET / HTTP/1.1\r\nhost: " + b"a" * 500, 0.01))
@@ -106,6 +108,7 @@ async def test_b4_head_byte_by_byte_is_timed_out_however_steadily_it_comes(town:
     "whole", [request(BODY), request(b"{"), request(BODY, path="/nope")], ids=["200", "400", "404"]
 )
 @pytest.mark.parametrize("together", [False, True], ids=["later", "in one packet"])
+@pytest.mark.row("B4")
 async def test_b4_second_head_that_stops_is_timed_out(town: Town, whole: bytes, together: bool) -> None:
     """The one that came with the first request's last bytes has gone to the parser already."""
     async with Connection(town.gateway.url) as client:
@@ -120,6 +123,7 @@ async def test_b4_second_head_that_stops_is_timed_out(town: Town, whole: bytes, 
         assert await closed(client, 0.5) == b""
 
 
+@pytest.mark.row("B4")
 async def test_b4_slow_heads_of_many_do_not_delay_the_others(town: Town) -> None:
     clients = [Connection(town.gateway.url) for _ in range(200)]
     for client in clients:
@@ -136,6 +140,7 @@ async def test_b4_slow_heads_of_many_do_not_delay_the_others(town: Town) -> None
         await client.__aexit__()
 
 
+@pytest.mark.row("B4")
 async def test_b4_empty_lines_before_a_request_are_no_head(town: Town) -> None:
     """Old clients send one behind a body (RFC 9112 2.2); it must not start the head's clock, nor keep anything open."""
     async with Connection(town.gateway.url) as client:
@@ -151,6 +156,7 @@ async def test_b4_empty_lines_before_a_request_are_no_head(town: Town) -> None:
 
 
 @pytest.mark.parametrize("path", [*(endpoint.path for endpoint in Endpoint), "/v1/route"])
+@pytest.mark.row("B5")
 async def test_b5_body_that_stops_is_timed_out(town: Town, path: str) -> None:
     records, calls = len(town.gateway.recorder.records), forwarded(town)
     async with Connection(town.gateway.url) as client:
@@ -164,6 +170,7 @@ async def test_b5_body_that_stops_is_timed_out(town: Town, path: str) -> None:
         assert (record.status, record.error) == (408, "request_timeout")
 
 
+@pytest.mark.row("B5")
 async def test_b5_body_byte_by_byte_is_timed_out(town: Town) -> None:
     async with Connection(town.gateway.url) as client:
         await client.send(request(b"{" * 9_000).partition(b"{")[0])
@@ -173,6 +180,7 @@ async def test_b5_body_byte_by_byte_is_timed_out(town: Town) -> None:
         await dripping
 
 
+@pytest.mark.row("B5")
 async def test_b5_body_at_a_fair_rate_has_until_the_limit_on_the_whole(town: Town) -> None:
     piece, head = b"{" * 1_100, request(b"{" * MEGABYTE).partition(b"{")[0]
 
@@ -189,6 +197,7 @@ async def test_b5_body_at_a_fair_rate_has_until_the_limit_on_the_whole(town: Tow
         sending.cancel()
 
 
+@pytest.mark.row("B5")
 async def test_b5_body_with_pauses_that_comes_in_time_is_answered(town: Town) -> None:
     body = BODY + b" " * 3_000
     async with Connection(town.gateway.url) as client:
@@ -202,6 +211,7 @@ async def test_b5_body_with_pauses_that_comes_in_time_is_answered(town: Town) ->
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/health/live", "/nope"])
+@pytest.mark.row("B5")
 async def test_b5_rest_of_a_refused_body_is_waited_for_no_longer_than_for_a_body(town: Town, path: str) -> None:
     """After the answer each byte would put off the end of the connection."""
     headers = (JSON[0], ("content-type", "text/plain"))
@@ -214,6 +224,7 @@ async def test_b5_rest_of_a_refused_body_is_waited_for_no_longer_than_for_a_body
         await dripping
 
 
+@pytest.mark.row("B5")
 async def test_b5_connection_is_used_again_after_the_rest_of_a_refused_body(town: Town) -> None:
     headers = (JSON[0], ("content-type", "text/plain"))
     async with Connection(town.gateway.url) as client:
@@ -228,6 +239,7 @@ async def test_b5_connection_is_used_again_after_the_rest_of_a_refused_body(town
 
 
 @pytest.mark.parametrize("first", [b"", request(BODY)], ids=["never used", "used"])
+@pytest.mark.row("B9")
 async def test_b9_connection_that_is_silent_is_kept_and_then_closed_without_a_word(town: Town, first: bytes) -> None:
     async with Connection(town.gateway.url) as client:
         if first:
@@ -237,6 +249,7 @@ async def test_b9_connection_that_is_silent_is_kept_and_then_closed_without_a_wo
             assert await closed(client, IDLE_S + 1) == b""
 
 
+@pytest.mark.row("B9")
 async def test_b9_keep_alive_is_longer_than_a_load_balancers() -> None:
     async with open_town() as town, Connection(town.gateway.url) as client:
         await client.send(request(BODY))
@@ -305,6 +318,7 @@ async def all_closed(gateway: RunningGateway, within_s: float) -> None:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.row("B3")
 async def test_b3_stream_nobody_reads_is_cut_and_buffers_little(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)
     counted = [0, 0]
@@ -319,6 +333,7 @@ async def test_b3_stream_nobody_reads_is_cut_and_buffers_little(caplog: pytest.L
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.row("B3")
 async def test_b3_plain_answer_nobody_reads_is_cut_and_its_memory_given_back(version: str) -> None:
     """It has been handed to the transport whole, so the request is over long before the client has it."""
     async with talkative_town([0, 0]) as gateway:
@@ -331,6 +346,8 @@ async def test_b3_plain_answer_nobody_reads_is_cut_and_its_memory_given_back(ver
         assert await gateway.metric("pointsman_refused_connections_total")
 
 
+@pytest.mark.row("B3")
+@pytest.mark.slow
 async def test_b3_slow_reader_that_goes_on_reading_gets_all_of_it() -> None:
     """For longer than the limit nothing leaves our buffer: the kernel takes more in large steps only."""
     async with talkative_town([0, 0]) as gateway:

@@ -30,6 +30,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.slow
+@pytest.mark.row("D1")
 async def test_d1_sigterm_with_200_streams(tmp_path: Path) -> None:
     """Half of them can end in time, half cannot."""
     async with simulated("math", "coding") as servers:
@@ -71,6 +72,7 @@ async def test_d1_sigterm_with_200_streams(tmp_path: Path) -> None:
             await server.until(lambda server: server.running == 0)
 
 
+@pytest.mark.row("D1")
 async def test_d1_idle_and_half_open_connections_do_not_hold_up_the_exit(tmp_path: Path) -> None:
     async with simulated() as servers:
         path = tmp_path / "experts.yaml"
@@ -94,6 +96,7 @@ async def test_d1_idle_and_half_open_connections_do_not_hold_up_the_exit(tmp_pat
 
 
 @pytest.mark.parametrize("when", ["hang", "body"])
+@pytest.mark.row("D1")
 async def test_d1_plain_request_that_cannot_end_is_answered_503(tmp_path: Path, when: str) -> None:
     async with simulated("math") as servers:
         servers["math"].fault("hang")
@@ -115,6 +118,7 @@ async def test_d1_plain_request_that_cannot_end_is_answered_503(tmp_path: Path, 
         assert "Traceback" not in served.said
 
 
+@pytest.mark.row("D1")
 async def test_d1_client_that_reads_nothing_does_not_hold_up_the_exit(tmp_path: Path) -> None:
     async with simulated("math") as servers:
         servers["math"].say("word " * 2_000_000)
@@ -131,6 +135,7 @@ async def test_d1_client_that_reads_nothing_does_not_hold_up_the_exit(tmp_path: 
         assert len(served.of("request")) == 1
 
 
+@pytest.mark.row("D1")
 async def test_d1_requests_during_the_grace_are_all_answered(tmp_path: Path) -> None:
     """Clients that open a connection per request, as a load balancer sends them before it has looked."""
     async with simulated("math") as servers:
@@ -155,6 +160,7 @@ async def test_d1_requests_during_the_grace_are_all_answered(tmp_path: Path) -> 
     ("first", "second"),
     [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGINT)],
 )
+@pytest.mark.row("D2")
 async def test_d2_second_signal_ends_at_once_with_its_number(
     tmp_path: Path, first: signal.Signals, second: signal.Signals
 ) -> None:
@@ -175,6 +181,7 @@ async def test_d2_second_signal_ends_at_once_with_its_number(
         assert "Traceback" not in served.said
 
 
+@pytest.mark.row("D3")
 async def test_d3_killed_process_is_back_on_its_port(tmp_path: Path) -> None:
     async with simulated("math") as servers:
         path = tmp_path / "experts.yaml"
@@ -192,6 +199,7 @@ async def test_d3_killed_process_is_back_on_its_port(tmp_path: Path) -> None:
             assert (await served.chat())[0] == 200
 
 
+@pytest.mark.row("D11")
 async def test_d11_starts_with_servers_down_and_is_ready_when_one_is_up(tmp_path: Path) -> None:
     async with simulated("math") as servers:
         for server in servers.values():

@@ -20,6 +20,7 @@ SHIPPED = Path(router.__file__).parent / "artifacts" / "default"
 CODE = "Write a Python function that sorts a list."
 
 
+@pytest.mark.row("D8")
 async def test_d8_hangup_takes_over_the_file_and_streams_go_on(tmp_path: Path) -> None:
     async with simulated("math", "coding") as servers:
         servers["math"].fault("drip;seconds=0.05;bytes=200", count=10)
@@ -42,6 +43,7 @@ async def test_d8_hangup_takes_over_the_file_and_streams_go_on(tmp_path: Path) -
         assert {record["catalog_version"] for record in records[1:]} != {applied["version"]}
 
 
+@pytest.mark.row("D5")
 async def test_d5_wrong_file_changes_nothing_whoever_asks(tmp_path: Path) -> None:
     async with simulated("math") as servers:
         path = tmp_path / "experts.yaml"
@@ -61,6 +63,7 @@ async def test_d5_wrong_file_changes_nothing_whoever_asks(tmp_path: Path) -> Non
         assert "Traceback" not in served.said
 
 
+@pytest.mark.row("D7")
 async def test_d7_storm_of_hangups_loses_no_request(tmp_path: Path) -> None:
     async with simulated("math", "coding") as servers:
         path, over = tmp_path / "experts.yaml", asyncio.Event()
@@ -114,6 +117,7 @@ async def test_reload_restart_needed_is_said_unless_the_command_line_says_so(
         assert served.of("drain_started")[0]["drain_s"] == 7
 
 
+@pytest.mark.row("F4")
 async def test_reload_artifact_that_was_trained_again_is_loaded_and_a_broken_one_is_not(tmp_path: Path) -> None:
     artifact = Path(shutil.copytree(SHIPPED, tmp_path / "artifact"))
     async with simulated("math") as servers:

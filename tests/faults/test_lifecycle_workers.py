@@ -47,6 +47,7 @@ def pids(served: Served) -> list[int]:
     return [event["pid"] for event in served.of("worker_started")]
 
 
+@pytest.mark.row("D4")
 async def test_d4_killed_worker_is_replaced_and_the_sums_go_on(tmp_path: Path) -> None:
     async with simulated("math") as servers:
         path = tmp_path / "experts.yaml"
@@ -73,6 +74,7 @@ async def test_d4_killed_worker_is_replaced_and_the_sums_go_on(tmp_path: Path) -
         assert "Traceback" not in served.said
 
 
+@pytest.mark.row("D4")
 async def test_d4_requests_while_a_worker_is_killed_only_its_own_are_lost(tmp_path: Path) -> None:
     """A connection per request, 4 at a time: whoever waits in the socket's queue is taken by the other worker."""
     async with simulated("math") as servers:
@@ -101,6 +103,7 @@ async def test_d4_requests_while_a_worker_is_killed_only_its_own_are_lost(tmp_pa
             assert await served.ended() == 0
 
 
+@pytest.mark.row("D1")
 async def test_d1_signal_drains_all_workers(tmp_path: Path) -> None:
     async with simulated("math") as servers:
         servers["math"].fault("drip;seconds=0.1;bytes=200", count=20)
@@ -116,6 +119,7 @@ async def test_d1_signal_drains_all_workers(tmp_path: Path) -> None:
         assert len(served.of("request")) == 20
 
 
+@pytest.mark.row("D2")
 async def test_d2_second_signal_cuts_all_workers_short(tmp_path: Path) -> None:
     async with simulated("math") as servers:
         servers["math"].fault("hang_mid;events=3", count=None)

@@ -32,6 +32,8 @@ def own_server() -> Iterator[Postgres]:
         yield server
 
 
+@pytest.mark.row("E3")
+@pytest.mark.slow
 def test_server_down_at_start_and_killed_meanwhile_ends_with_every_row_once(own_server: Postgres) -> None:
     address = own_server.create("records")
     own_server.stop()
@@ -57,6 +59,7 @@ def test_server_down_at_start_and_killed_meanwhile_ends_with_every_row_once(own_
     assert writer.state().dropped == 0
 
 
+@pytest.mark.row("E3")
 def test_commit_whose_answer_was_lost_changes_nothing_the_second_time(postgres: Postgres) -> None:
     address = postgres.create(f"records_{uuid.uuid4().hex}")
     batch = Batch([row(n) for n in range(100)])
@@ -74,6 +77,7 @@ def test_commit_whose_answer_was_lost_changes_nothing_the_second_time(postgres: 
     assert total.sums["requests"] == 100
 
 
+@pytest.mark.row("E4")
 def test_locked_tables_stall_the_thread_and_not_the_caller(postgres: Postgres) -> None:
     address = postgres.create(f"records_{uuid.uuid4().hex}")
     store = PostgresRecords(address)
@@ -90,6 +94,7 @@ def test_locked_tables_stall_the_thread_and_not_the_caller(postgres: Postgres) -
         wait_for(lambda: writer.state().written == 2_000, 20)
 
 
+@pytest.mark.row("D13")
 def test_newer_schema_is_refused(postgres: Postgres) -> None:
     address = postgres.create(f"records_{uuid.uuid4().hex}")
     with closing(PostgresRecords(address)) as store:

@@ -56,6 +56,7 @@ def full_disk(size: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
+@pytest.mark.row("E1")
 def test_full_disk_fails_and_the_same_batch_passes_later(path: Path) -> None:
     with closing(SqliteRecords(str(path))) as store:
         store.write(Batch([row(0)]))
@@ -66,6 +67,7 @@ def test_full_disk_fails_and_the_same_batch_passes_later(path: Path) -> None:
     assert count(path) == 500
 
 
+@pytest.mark.row("E2")
 def test_deleted_file_is_made_anew_with_an_event(path: Path) -> None:
     with closing(SqliteRecords(str(path))) as store:
         store.write(Batch([row(0)]))
@@ -77,6 +79,7 @@ def test_deleted_file_is_made_anew_with_an_event(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["all", "head"])
+@pytest.mark.row("E2")
 def test_corrupt_file_is_moved_aside_with_an_event(path: Path, damage: str) -> None:
     with closing(SqliteRecords(str(path))) as store:
         store.write(Batch([row(n) for n in range(300)]))
@@ -92,6 +95,7 @@ def test_corrupt_file_is_moved_aside_with_an_event(path: Path, damage: str) -> N
     assert aside.read_bytes().startswith(garbage)
 
 
+@pytest.mark.row("E2")
 def test_file_that_rots_while_in_use_is_moved_aside(path: Path) -> None:
     records = mixed(12_000)
     with closing(SqliteRecords(str(path))) as store:
@@ -119,6 +123,7 @@ def test_what_is_not_ours_is_never_moved(path: Path) -> None:
     assert path.read_text().startswith("generalist")
 
 
+@pytest.mark.row("D13")
 def test_newer_schema_is_refused(path: Path) -> None:
     with closing(SqliteRecords(str(path))) as store:
         store.write(Batch([row(0)]))
@@ -129,6 +134,7 @@ def test_newer_schema_is_refused(path: Path) -> None:
         store.check()
 
 
+@pytest.mark.row("E9")
 def test_second_gateway_is_refused_and_a_worker_is_not(path: Path) -> None:
     with closing(SqliteRecords(str(path), group="one")) as first:
         first.check()
@@ -158,6 +164,7 @@ def test_lock_of_another_process_ends_with_it(path: Path) -> None:
         store.write(Batch([row(1)]))
 
 
+@pytest.mark.row("E8")
 def test_reader_with_a_snapshot_bounds_the_log_instead_of_the_disk(path: Path) -> None:
     limit = 4 * 2**20
     with closing(SqliteRecords(str(path), wal_limit_bytes=limit)) as store:

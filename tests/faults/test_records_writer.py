@@ -71,6 +71,7 @@ def test_lone_request_is_written_soon() -> None:
         wait_for(lambda: bool(store.rows), 1)
 
 
+@pytest.mark.row("E1")
 def test_full_queue_drops_the_newest_and_tells_one_gap() -> None:
     open_again = threading.Event()
     store = FaultyStore(lambda batch: open_again.wait(10))
@@ -96,6 +97,7 @@ def test_long_names_fill_the_queue_by_bytes() -> None:
     assert writer.state().queued_bytes == 0
 
 
+@pytest.mark.row("E1")
 def test_failing_store_gets_the_same_batch_until_it_recovers() -> None:
     tries: list[list[str]] = []
 
@@ -152,6 +154,7 @@ def test_closing_gives_up_on_a_store_that_is_down() -> None:
     assert time.monotonic() - began < 1.5
 
 
+@pytest.mark.row("E7")
 def test_retention_runs_beside_the_load() -> None:
     store = FaultyStore()
     with RecordWriter(store, Retention()) as writer:
@@ -160,6 +163,7 @@ def test_retention_runs_beside_the_load() -> None:
         wait_for(lambda: store.retained > 0)
 
 
+@pytest.mark.row("E4")
 async def test_loop_does_not_wait_for_a_stalled_store() -> None:
     hang = threading.Event()
     with RecordWriter(FaultyStore(lambda batch: hang.wait(20))) as writer:
@@ -189,6 +193,8 @@ with RecordWriter(SqliteRecords(sys.argv[1])) as writer:
 """
 
 
+@pytest.mark.row("D3")
+@pytest.mark.slow
 def test_killed_process_loses_at_most_a_moment(tmp_path: Path) -> None:
     path = tmp_path / "records.db"
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, text=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -292,3 +294,44 @@ def test_same_key_under_two_names_is_refused(monkeypatch: Any) -> None:
     keys = {"a": {"key_env": "KEY_A"}, "b": {"key_env": "KEY_B"}}
     with pytest.raises(SameKey, match=r"keys\.b"):
         create_app(settings_for(experts, keys=keys))
+
+
+async def test_refused_request_is_recorded_with_what_excluded_the_experts(start_town: Any) -> None:
+    town = await start_town(policy={"name": "modem", "price_cap": 0})
+    refused = await town.gateway.chat("math")
+    assert refused.json()["error"]["code"] == "price_cap"
+    named = await town.gateway.chat("math", model="math")
+    assert named.json()["error"]["code"] == "price_cap"
+    routed, pinned = await town.gateway.recorder.wait_for(2)
+    assert set(routed.excluded.values()) == {"price_cap"}
+    assert {"math", "generalist"} <= set(routed.excluded)
+    assert pinned.excluded == {"math": "price_cap"}
+
+
+@pytest.mark.parametrize("model", ["math", "auto/math", "auto"])
+async def test_unknown_policy_is_told_whatever_the_model_is(town: Town, model: str) -> None:
+    body = {"model": model, "messages": [{"role": "user", "content": "math"}]}
+    headers = {"x-pointsman-policy": "nope"}
+    answer = await town.gateway.http.post("/v1/chat/completions", json=body, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unknown_policy")
+
+
+@pytest.mark.parametrize(
+    "fields", [{"reasoning_effort": "high"}, {"thinking": {"type": "enabled", "budget_tokens": 100}}]
+)
+async def test_thinking_goes_to_an_expert_that_thinks(start_town: Any, fields: dict[str, Any]) -> None:
+    town = await start_town(changes={"math": {"capabilities": ["tools"]}})
+    body = {"model": "auto", "messages": [{"role": "user", "content": "math"}]}
+    plain = (await town.gateway.http.post("/v1/route", json=body)).json()
+    thinking = (await town.gateway.http.post("/v1/route", json={**body, **fields})).json()
+    assert (plain["expert"], thinking["expert"], thinking["reason"]) == ("math", "generalist", "capability")
+
+
+async def test_split_of_a_policy_does_not_follow_the_canarys(start_town: Any) -> None:
+    split = {"name": "weighted", "shares": {"generalist": 1, "math": 1}}
+    town = await start_town(policy=split, canary={"share": 0.5, "policy": split})
+    await asyncio.gather(*(town.gateway.chat(f"hello {number}") for number in range(160)))
+    records = await town.gateway.recorder.wait_for(160)
+    seen = Counter((record.variant, record.chosen) for record in records)
+    assert len(seen) == 4
+    assert min(seen.values()) > 15

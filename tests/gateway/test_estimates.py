@@ -11,7 +11,7 @@ import pytest
 from gateway.budgets import DAY_S, Budgets
 from gateway.context import RequestContext, RouteRecord, record_of
 from gateway.estimates import Estimator
-from gateway.pace import LEAST_ANSWERS, Pace
+from gateway.pace import FORGET_S, LEAST_ANSWERS, LEAST_SPEEDS, Pace
 from gateway.types import Endpoint, Grant
 from tests.gateway.routing import CATALOG, LABELS, catalog_of, expert, scores_of
 
@@ -19,7 +19,7 @@ from tests.gateway.routing import CATALOG, LABELS, catalog_of, expert, scores_of
 def record(**fields: Any) -> RouteRecord:
     """A good answer of expert `a` in math, 100 tokens in 2 seconds."""
     empty = record_of(RequestContext("id", Endpoint.CHAT, CATALOG))
-    good = {"chosen": "a", "status": 200, "domain": "math", "output_tokens": 100, "duration_s": 2.0}
+    good = {"chosen": "a", "status": 200, "domain": "math", "output_tokens": 100, "duration_s": 2.0, "overhead_s": 0.0}
     return replace(empty, **{**good, **fields})
 
 
@@ -66,14 +66,50 @@ def test_failed_requests_teach_nothing(spoilt: Any) -> None:
 
 
 def test_latency_is_time_to_the_answer_or_to_the_first_token_of_a_stream() -> None:
+    plain, streamed, both = Pace(), Pace(), Pace()
+    for _ in range(LEAST_SPEEDS):
+        assert plain.latency_s("a", 50, stream=False) is None
+        for pace in (plain, both):
+            pace.note(record())
+        for pace in (streamed, both):
+            pace.note(record(stream=True, time_to_first_byte_s=0.5, overhead_s=0.1, duration_s=2.5))
+    assert plain.latency_s("a", 50, stream=False) == pytest.approx(1.0)
+    assert plain.latency_s("a", 50, stream=True) is None
+    assert streamed.latency_s("a", 50, stream=True) == pytest.approx(0.4)
+    assert streamed.latency_s("a", 50, stream=False) == pytest.approx(1.4)
+    assert both.latency_s("a", 50, stream=False) == pytest.approx(1.0)
+    assert both.latency_s("b", 50, stream=False) is None
+
+
+def test_speed_is_forgotten_when_nothing_was_heard_for_a_minute() -> None:
+    """An expert that was late once gets no requests while that counts, so it must not count for ever."""
+    clock = [1000.0]
+    pace = Pace(lambda: clock[0])
+    for _ in range(50):
+        pace.note(record(duration_s=60.0))
+    assert pace.latency_s("a", 100, stream=False) == pytest.approx(60)
+    clock[0] += FORGET_S + 1
+    assert pace.latency_s("a", 100, stream=False) is None
+    for _ in range(LEAST_SPEEDS):
+        pace.note(record(duration_s=2.0))
+    assert pace.latency_s("a", 100, stream=False) == pytest.approx(2)
+
+
+def test_time_that_failed_tries_took_is_not_the_rescuers() -> None:
     pace = Pace()
-    pace.note(record())
-    assert pace.latency_s("a", 50, stream=False) == pytest.approx(1.0)
-    assert pace.latency_s("a", 50, stream=True) is None
-    pace.note(record(stream=True, time_to_first_byte_s=0.4, duration_s=2.4))
-    assert pace.latency_s("a", 50, stream=True) == pytest.approx(0.4)
-    assert pace.latency_s("a", 50, stream=False) == pytest.approx(1.4)
-    assert pace.latency_s("b", 50, stream=False) is None
+    for _ in range(10):
+        pace.note(record(attempts=2, duration_s=60.0))
+        pace.note(record(attempts=2, stream=True, time_to_first_byte_s=50.0, duration_s=60.0))
+    assert pace.latency_s("a", 100, stream=False) is None
+    assert pace.latency_s("a", 100, stream=True) is None
+    assert pace.completion_tokens("math", 500) == 100
+
+
+def test_several_answers_count_each_with_its_own_length() -> None:
+    pace = Pace()
+    for _ in range(LEAST_ANSWERS):
+        pace.note(record(output_tokens=40), answers=4)
+    assert pace.completion_tokens("math", 500) == 10
 
 
 def test_server_that_becomes_slow_is_noticed() -> None:

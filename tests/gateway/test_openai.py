@@ -109,7 +109,14 @@ def test_features_of_text_is_the_prompt(endpoint: Endpoint, changes: dict[str, A
         (Endpoint.RESPONSES, {"text": "x"}, set()),
         (Endpoint.CHAT, {"logprobs": True}, {"logprobs"}),
         (Endpoint.COMPLETIONS, {"logprobs": 3}, {"logprobs"}),
-        (Endpoint.COMPLETIONS, {"logprobs": 0}, set()),
+        (Endpoint.COMPLETIONS, {"logprobs": 0}, {"logprobs"}),
+        (Endpoint.CHAT, {"logprobs": False, "top_logprobs": 0}, set()),
+        (Endpoint.CHAT, {"prompt_logprobs": 1}, {"logprobs"}),
+        (Endpoint.CHAT, {"reasoning_effort": "high"}, {"reasoning"}),
+        (Endpoint.CHAT, {"reasoning_effort": "none"}, set()),
+        (Endpoint.RESPONSES, {"reasoning": {"effort": "low"}}, {"reasoning"}),
+        (Endpoint.MESSAGES, {"thinking": {"type": "enabled", "budget_tokens": 9}}, {"reasoning"}),
+        (Endpoint.MESSAGES, {"output_config": {"format": {"type": "json_schema"}}}, {"structured_output"}),
     ],
 )
 def test_needs_of_names_what_the_expert_must_be_able_to(

@@ -63,12 +63,14 @@ def test_load_scorer_missing_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
+@pytest.mark.row("F4")
 def test_load_scorer_missing_file_is_refused(folder: Path, name: str) -> None:
     (folder / name).unlink()
     assert_refused(folder, f"missing file {name}")
 
 
 @pytest.mark.parametrize("name", FILES)
+@pytest.mark.row("F4")
 def test_load_scorer_changed_file_is_refused(folder: Path, name: str) -> None:
     with (folder / name).open("ab") as stream:
         stream.write(b"\0")
@@ -169,6 +171,7 @@ def test_load_scorer_card_that_does_not_list_a_file_is_refused(folder: Path, nam
 
 
 @pytest.mark.parametrize("name", FILES)
+@pytest.mark.row("F4")
 def test_load_scorer_file_of_garbage_with_a_right_hash_is_refused(folder: Path, name: str) -> None:
     replace_file(folder, name, b"not a model")
     assert_refused(folder, f"{name} (cannot be|does not fit)")

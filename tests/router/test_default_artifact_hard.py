@@ -73,6 +73,7 @@ def test_odd_input_goes_to_the_generalist(scorer: Scorer) -> None:
     assert len(taken) <= 1, taken
 
 
+@pytest.mark.row("F9")
 def test_steering_reaches_the_right_domain_or_the_generalist(scorer: Scorer) -> None:
     wrong = {}
     for domain, text in STEERING:
