@@ -19,6 +19,7 @@ from gateway.limits.downgrade import cheapest
 from gateway.openai import ApiRequest, features_of, needs_of
 from gateway.policies import Policy
 from gateway.readings import last_turn, surer
+from gateway.request_size import size_of
 from gateway.sessions import SessionStore
 from gateway.settings import Settings
 from gateway.stay import stay
@@ -84,9 +85,9 @@ class Pipeline:
 
     def usage(self, request: ApiRequest, context: RequestContext, decision: Decision) -> tuple[float, float | None]:
         """Return the tokens and the money that a decided request is expected to use."""
-        features = context.features or features_of(request)
+        size = size_of(request, context.features or features_of(request))
         return self._live.estimator.usage(
-            decision.expert, decision.domain, features.token_estimate, request.max_tokens, request.answers
+            decision.expert, decision.domain, size.prompt_tokens, size.max_tokens, size.answers
         )
 
     def alternatives(self, context: RequestContext) -> dict[str, Decision]:
@@ -207,11 +208,12 @@ class Pipeline:
         """
         features = context.features or features_of(request)
         scores = None if isinstance(scored, Reason) else scored
+        size = size_of(request, features)
         everybody = variant.estimator.estimate(
-            scores, features.token_estimate, request.max_tokens, request.answers, stream=request.stream
+            scores, size.prompt_tokens, size.max_tokens, size.answers, stream=request.stream
         )
         language = detect(features.text) if self._languages_matter else None
-        demand = self._demand(request, features.token_estimate, language, context, controls)
+        demand = self._demand(request, size.longest_tokens, language, context, controls)
         context.cost_limit = _least(demand.price_cap, demand.budget_left)
         candidates, excluded = eligible(everybody, demand, context.grant, self._fleet)
         context.excluded = excluded
@@ -251,9 +253,9 @@ class Pipeline:
         demand = self._demand(request, 0, None, context, controls)
         candidate = Candidate(expert)
         if demand.price_cap is not None or demand.budget_left is not None:
-            tokens = features_of(request).token_estimate
+            size = size_of(request, features_of(request))
             everybody = self._live.estimator.estimate(
-                None, tokens, request.max_tokens, request.answers, stream=request.stream
+                None, size.prompt_tokens, size.max_tokens, size.answers, stream=request.stream
             )
             candidate = next(found for found in everybody if found.expert is expert)
         reason = exclusion(candidate, demand, context.grant, self._fleet)

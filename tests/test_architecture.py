@@ -26,6 +26,7 @@ LAYERS = [
         "settings_file",
         "catalog",
         "openai",
+        "request_size",
         "context",
         "grants",
         "controls",

@@ -11,6 +11,7 @@ from gateway.context import RequestContext
 from gateway.controls import read_controls
 from gateway.endpoints.body import read_body_of, read_headers
 from gateway.endpoints.dependencies import CurrentGateway
+from gateway.errors import Forbidden
 from gateway.explain import explain
 from gateway.generation import Generation
 from gateway.openai import parse
@@ -41,6 +42,9 @@ async def route(request: Request, gateway: CurrentGateway) -> dict[str, Any]:
 
 async def _decide(request: Request, generation: Generation) -> dict[str, Any]:
     settings = generation.settings
+    if settings.server.decision_headers != "all":
+        # Scores help those who craft prompts to steer the routing, here no less than in headers.
+        raise Forbidden("The gateway does not tell how it decides.", code="route_hidden")
     scope = request.scope
     headers = read_headers(scope)
     raw = await read_body_of(scope, request.receive, settings.limits.body_bytes, settings.timeouts)
