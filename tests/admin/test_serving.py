@@ -44,6 +44,8 @@ async def said_by(path: Path, *options: str, command: tuple[str, ...] = ("serve"
         ({"port": 0}, "admin.token_env", ("--workers", "2")),
     ],
 )
+
+pytestmark = pytest.mark.slow
 async def test_admin_api_without_a_good_token_refuses_to_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, admin: dict[str, Any], said: str, options: tuple[str, ...]
 ) -> None:
