@@ -15,6 +15,8 @@ import pytest
 from tests.admin.conftest import ADMIN, API, bearer
 from tests.faults.lifecycle import serve, simulated, write_config
 
+pytestmark = pytest.mark.slow
+
 LONG = "a-token-that-is-long-enough"
 
 
@@ -44,8 +46,6 @@ async def said_by(path: Path, *options: str, command: tuple[str, ...] = ("serve"
         ({"port": 0}, "admin.token_env", ("--workers", "2")),
     ],
 )
-
-pytestmark = pytest.mark.slow
 async def test_admin_api_without_a_good_token_refuses_to_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, admin: dict[str, Any], said: str, options: tuple[str, ...]
 ) -> None:

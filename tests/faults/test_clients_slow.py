@@ -341,7 +341,7 @@ async def test_b3_plain_answer_nobody_reads_is_cut_and_its_memory_given_back(ver
             plug.sendall(request(BODY, version=version))
             assert (await gateway.recorder.wait_for(1))[0].status == 200
             assert await open_connections(gateway) == 2
-            with takes(WRITE_S + 1, WRITE_S + 1):
+            with takes(WRITE_S + 0.7, WRITE_S + 1):  # the record came a moment after the answer
                 await all_closed(gateway, WRITE_S + 3)
         assert await gateway.metric("pointsman_refused_connections_total")
 
