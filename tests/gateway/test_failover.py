@@ -156,6 +156,12 @@ async def test_redirect_is_not_followed(town: Town) -> None:
     assert not town.servers["coding"].prompts
 
 
+async def read_whole_stream(client: AsyncOpenAI) -> None:
+    message = {"role": "user", "content": "math"}
+    async for _ in await client.chat.completions.create(model="auto", messages=[message], stream=True):  # type: ignore[list-item]
+        pass
+
+
 @pytest.mark.parametrize(
     ("fault", "code"),
     [
@@ -175,11 +181,7 @@ async def test_stream_breaks_after_first_byte_client_gets_an_error_event(
     town.servers["math"].fault(fault, count=None)
     async with AsyncOpenAI(base_url=town.gateway.url + "/v1", api_key="x", max_retries=0) as client:
         with pytest.raises(APIError):
-            stream = await client.chat.completions.create(
-                model="auto", messages=[{"role": "user", "content": "math"}], stream=True
-            )
-            async for _ in stream:
-                pass
+            await read_whole_stream(client)
     raw = (await town.gateway.chat("math", stream=True)).content
     first, second = await town.gateway.recorder.wait_for(2)
     if second.status == 200 or code != "upstream_reset":
