@@ -157,8 +157,10 @@ async def test_redirect_is_not_followed(town: Town) -> None:
 
 
 async def read_whole_stream(client: AsyncOpenAI) -> None:
-    message = {"role": "user", "content": "math"}
-    async for _ in await client.chat.completions.create(model="auto", messages=[message], stream=True):  # type: ignore[list-item]
+    stream = await client.chat.completions.create(
+        model="auto", messages=[{"role": "user", "content": "math"}], stream=True
+    )
+    async for _ in stream:
         pass
 
 
