@@ -54,6 +54,7 @@ async def test_applied_change_counts_is_in_the_file_and_in_the_history(admin: Ad
     assert not [name for name in os.listdir(admin.config.path.parent) if name.startswith(".")]
 
 
+@pytest.mark.row("D9")
 async def test_rollback_brings_back_the_file_as_it_was_and_is_audited(admin: Admin) -> None:
     before = await file_of(admin)
     await apply(admin, changed(before["yaml"], router={"thresholds": {"math": 0.99}}))

@@ -36,6 +36,7 @@ async def said_by(path: Path, *options: str, command: tuple[str, ...] = ("serve"
     return process.returncode or 0, said.decode()
 
 
+@pytest.mark.row("D12")
 @pytest.mark.parametrize(
     ("admin", "said", "options"),
     [

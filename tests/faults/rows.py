@@ -115,8 +115,6 @@ CASES: Mapping[str, str] = MappingProxyType(
 
 NOT_YET: Mapping[str, str] = MappingProxyType(
     {
-        "D9": "admin API",
-        "E5": "shared limits",
         "E6": "dashboard",
         "G8": "dashboard",
     }
@@ -126,9 +124,7 @@ NOT_YET: Mapping[str, str] = MappingProxyType(
 PARTLY: Mapping[str, str] = MappingProxyType(
     {
         "A26": "short form: 6 s of the 10 minutes; `make soak` has random outages",
-        "D5": "not yet the admin API's 422",
         "D10": "not yet the dashboard's gap",
-        "D12": "not yet the admin token",
         "F9": "rate of the shipped classifier: the evaluation's report",
         "G2": "short form: 300 in one process; `make soak` for the memory's slope",
         "G3": "short form: 3 s",

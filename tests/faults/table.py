@@ -21,7 +21,7 @@ from tests.faults.rows import CASES, NOT_YET, PARTLY, SECTIONS
 
 README = Path(__file__).with_name("README.md")
 TESTS = Path(__file__).parents[1]
-FOLDERS = ("faults", "gateway", "router", "stores")
+FOLDERS = ("faults", "gateway", "router", "stores", "admin")
 _HEAD = """# Fault table
 
 Written by `make faults`; do not edit. Each line is a case that the gateway has to survive, with the tests that prove

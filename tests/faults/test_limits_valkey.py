@@ -54,6 +54,7 @@ def spent(server: Valkey, name: str = "k") -> float:
     return 0.0 if held is None else int(held.partition(b":")[2]) / 1e9
 
 
+@pytest.mark.row("E5")
 @pytest.mark.parametrize("fault", [Valkey.hang, Valkey.kill])
 async def test_e5_server_that_is_gone_costs_one_wait_and_then_nothing(
     server: Valkey, fault: Callable[[Valkey], None]
@@ -74,6 +75,7 @@ async def test_e5_server_that_is_gone_costs_one_wait_and_then_nothing(
         server.go_on() if fault is Valkey.hang else None
 
 
+@pytest.mark.row("E5")
 async def test_e5_crowd_that_waits_when_the_server_hangs_goes_on_together(server: Valkey) -> None:
     async with opened(server) as (limits, wire):
         await took_s(limits)
@@ -85,6 +87,7 @@ async def test_e5_crowd_that_waits_when_the_server_hangs_goes_on_together(server
         server.go_on()
 
 
+@pytest.mark.row("E5")
 async def test_e5_what_is_spent_while_the_server_hangs_is_told_it_once_afterwards(server: Valkey) -> None:
     async with opened(server) as (limits, wire):
         await took_s(limits, 1)
@@ -101,6 +104,7 @@ async def test_e5_what_is_spent_while_the_server_hangs_is_told_it_once_afterward
         assert limits.left(GRANT) == 1_000 - 110.5
 
 
+@pytest.mark.row("E5")
 async def test_e5_limits_go_on_from_what_the_server_said_last(server: Valkey) -> None:
     grant = Grant("k", daily_budget=10)
     async with opened(server) as (limits, wire), opened(server) as (other, _):
@@ -114,6 +118,7 @@ async def test_e5_limits_go_on_from_what_the_server_said_last(server: Valkey) ->
         assert not wire.up
 
 
+@pytest.mark.row("E5")
 async def test_e5_fail_closed_refuses_those_with_limits_only(server: Valkey) -> None:
     async with opened(server, when_down="refuse") as (limits, wire):
         await took_s(limits)
@@ -130,6 +135,7 @@ async def test_e5_fail_closed_refuses_those_with_limits_only(server: Valkey) -> 
         await took_s(limits)
 
 
+@pytest.mark.row("E5")
 async def test_e5_request_refused_while_the_server_hung_is_taken_back(server: Valkey) -> None:
     async with opened(server, when_down="refuse") as (limits, wire):
         await took_s(limits)
@@ -142,6 +148,7 @@ async def test_e5_request_refused_while_the_server_hung_is_taken_back(server: Va
         await until(lambda: spent(server) == 0.02)
 
 
+@pytest.mark.row("E5")
 async def test_e5_start_without_a_server_and_its_arrival(server: Valkey) -> None:
     server.kill()
     grant = Grant("k", rpm=3)
@@ -157,6 +164,7 @@ async def test_e5_start_without_a_server_and_its_arrival(server: Valkey) -> None
         assert limits.counts.local == 1
 
 
+@pytest.mark.row("E5")
 async def test_e5_settlements_that_wait_are_bounded(server: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wires, "QUEUE", 50)
     async with opened(server) as (limits, wire):
@@ -168,6 +176,7 @@ async def test_e5_settlements_that_wait_are_bounded(server: Valkey, monkeypatch:
         assert wire.dropped >= 249
 
 
+@pytest.mark.row("E5")
 async def test_e5_closing_while_the_server_hangs_ends(server: Valkey) -> None:
     async with opened(server) as (limits, _):
         await took_s(limits)
