@@ -47,7 +47,7 @@ def test_page_has_every_row_once_with_its_case() -> None:
     ("row", "counts", "result"),
     [
         ("A1", {}, "**no test**"),
-        ("D9", {}, "not yet: admin API"),
+        ("G8", {}, "not yet: dashboard"),
         ("A1", {"passed": 3}, "passed: 3"),
         ("A1", {"passed": 3, "failed": 1}, "**failed**: 1 of 4"),
         ("A1", {"passed": 3, "skipped": 1}, "**skipped**: 1 of 4"),
