@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from fastapi import FastAPI
 
 from gateway import __version__, grants
 from gateway.endpoints import feedback, models, operations, route
 from gateway.endpoints.inference import InferenceEndpoint
-from gateway.errors import InvalidRequest, MethodNotAllowed, PathNotFound, PointsmanError
+from gateway.error_answers import answer_errors_in_our_shape
 from gateway.guard import Guard, hosts_of
 from gateway.keyring import AdminTokens, KeyWatch
 from gateway.openapi import describe_data_plane, serve_documentation
@@ -99,38 +96,10 @@ def create_app(
     gateway.on_change.append(lambda generation: app.guard.change_hosts(hosts_of(generation.settings)))
     for module in (models, operations, route, feedback):
         app.include_router(module.api)
-    _answer_errors_in_our_shape(app)
+    answer_errors_in_our_shape(app)
     describe_data_plane(app)
     serve_documentation(app)
     return app
-
-
-def _answer_errors_in_our_shape(app: FastAPI) -> None:
-    """Replace FastAPI's and Starlette's own error bodies: one shape for every error a client can see."""
-
-    async def ours(request: Request, error: Any) -> Response:
-        return _response(request, error)
-
-    async def framework(request: Request, error: Any) -> Response:
-        known: dict[int, type[PointsmanError]] = {404: PathNotFound, 405: MethodNotAllowed}
-        kind = known.get(error.status_code, InvalidRequest)
-        return _response(request, kind(str(error.detail), headers=tuple((error.headers or {}).items())))
-
-    async def invalid(request: Request, error: Any) -> Response:
-        first = error.errors()[0]
-        return _response(request, InvalidRequest(str(first["msg"]), param=".".join(map(str, first["loc"]))))
-
-    async def unexpected(request: Request, error: Any) -> Response:
-        return _response(request, PointsmanError("The gateway failed."))
-
-    handlers: dict[Any, Callable[[Request, Any], Awaitable[Response]]] = {
-        PointsmanError: ours,
-        HTTPException: framework,
-        RequestValidationError: invalid,
-        Exception: unexpected,
-    }
-    for kind, handler in handlers.items():
-        app.add_exception_handler(kind, handler)
 
 
 def _with_request_id(scope: Any, send: Any) -> Any:
@@ -143,7 +112,3 @@ def _with_request_id(scope: Any, send: Any) -> Any:
         await send(message)
 
     return with_id if request_id else send
-
-
-def _response(request: Request, error: PointsmanError) -> Response:
-    return Response(error.body(), error.status, dict(error.headers), media_type="application/json")

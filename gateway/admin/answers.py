@@ -1,20 +1,17 @@
-"""JSON in and out of the admin API's routes: bounded bodies, checked by a model; errors in OpenAI's shape."""
+"""JSON in and out of the admin API's routes: bounded bodies, checked by a model."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import orjson
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import Request
 from pydantic import BaseModel, ConfigDict, ValidationError
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from gateway.admin.plane import Plane
 from gateway.endpoints.body import read_body_of
-from gateway.errors import InvalidRequest, MethodNotAllowed, PathNotFound, PointsmanError
+from gateway.error_answers import invalid_field
 
 BODY_BYTES = 1_100_000  # the largest configuration, as a JSON string, with some escapes
 
@@ -49,7 +46,7 @@ async def read_json(request: Request, plane: Plane, model: type[Model]) -> Model
     try:
         return model.model_validate_json(raw or b"{}")
     except ValidationError as error:
-        raise _invalid(error.errors()[0]) from error
+        raise invalid_field(error.errors()[0]) from error
 
 
 async def read_body(request: Request, plane: Plane, limit_bytes: int = BODY_BYTES) -> bytes:
@@ -63,39 +60,3 @@ def accepts(model: type[BaseModel]) -> dict[str, Any]:
     return {
         "requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}},
     }
-
-
-def answer_errors_in_our_shape(app: FastAPI) -> None:
-    """Replace FastAPI's and Starlette's own error bodies."""
-
-    async def ours(request: Request, error: Any) -> Response:
-        return _response(error)
-
-    async def framework(request: Request, error: Any) -> Response:
-        known: dict[int, type[PointsmanError]] = {404: PathNotFound, 405: MethodNotAllowed}
-        kind = known.get(error.status_code, InvalidRequest)
-        return _response(kind(str(error.detail), headers=tuple((error.headers or {}).items())))
-
-    async def invalid(request: Request, error: Any) -> Response:
-        return _response(_invalid(error.errors()[0]))
-
-    async def unexpected(request: Request, error: Any) -> Response:
-        return _response(PointsmanError("The gateway failed."))
-
-    handlers: dict[Any, Callable[[Request, Any], Awaitable[Response]]] = {
-        PointsmanError: ours,
-        HTTPException: framework,
-        RequestValidationError: invalid,
-        Exception: unexpected,
-    }
-    for kind, handler in handlers.items():
-        app.add_exception_handler(kind, handler)
-
-
-def _invalid(detail: Any) -> InvalidRequest:
-    place = [str(part) for part in detail["loc"] if part not in ("query", "path", "body")]
-    return InvalidRequest(str(detail["msg"]).removeprefix("Value error, "), param=".".join(place) or None)
-
-
-def _response(error: PointsmanError) -> Response:
-    return Response(error.body(), error.status, dict(error.headers), media_type="application/json")

@@ -7,10 +7,11 @@ from starlette.responses import Response
 
 from gateway import __version__
 from gateway.admin.access import CurrentPlane, Viewer
-from gateway.admin.answers import answer, answer_errors_in_our_shape, encoded
+from gateway.admin.answers import answer, encoded
 from gateway.admin.front import PATH, Front
 from gateway.admin.plane import Plane
 from gateway.admin.routes import config, fleet, keys, overview, records, routing, system
+from gateway.error_answers import answer_errors_in_our_shape
 
 DESCRIPTION = (
     "For administrators. Live state is that of one worker; what is stored is of all. Every route wants "
