@@ -41,6 +41,10 @@ class Budgets:
         """Tell whether a key has used so much of its budget that its requests go to the cheapest expert."""
         return self._limits.thrifty(grant)
 
+    def full(self) -> frozenset[str]:
+        """Return the experts whose own limits would refuse the smallest request now."""
+        return self._limits.full_experts()
+
     def resets_in_s(self, grant: Grant | None = None) -> int:
         """Return the seconds until the key has money again, at least 1; of the day's budget without a key."""
         if grant is not None:

@@ -26,6 +26,7 @@ class Demand:
         price_cap: most it may be expected to cost.
         budget_left: what is left of the caller's budget; None without one.
         latency_s: latency objective.
+        full: experts that have reached a limit of their own (`quotas.experts`).
     """
 
     endpoint: Endpoint
@@ -35,6 +36,7 @@ class Demand:
     price_cap: float | None = None
     budget_left: float | None = None
     latency_s: float | None = None
+    full: frozenset[str] = frozenset()
 
 
 def exclusion(candidate: Candidate, demand: Demand, grant: Grant, fleet: Fleet) -> Reason | None:
@@ -51,6 +53,8 @@ def exclusion(candidate: Candidate, demand: Demand, grant: Grant, fleet: Fleet) 
     state = fleet.state_of(expert)
     if state is not None:
         return state
+    if expert.name in demand.full:
+        return Reason.SATURATED
     length = fleet.context_length(expert)
     if length is not None and demand.tokens > length:
         return Reason.CONTEXT_LENGTH

@@ -246,6 +246,7 @@ class Pipeline:
             price_cap=_least(policy.price_cap, grant.price_cap, controls.price_cap),
             budget_left=self._budgets.left(grant),
             latency_s=_least(policy.latency_s, controls.latency_s),
+            full=self._budgets.full(),
         )
 
     def _check_named(self, expert: Expert, request: ApiRequest, context: RequestContext, controls: Controls) -> None:

@@ -124,6 +124,10 @@ class Limits:
             return self._local(terms, wanted, nanos)
         return await self._shared(self.valkey, terms, wanted, nanos)
 
+    def limits(self, grant: Grant, expert: str) -> bool:
+        """Tell whether anything limits such a request; if not, `reserve` needs no estimates."""
+        return any(each.limited for each in self._terms(grant, expert))
+
     def check(self, grant: Grant) -> None:
         """Refuse early, before any work, a key that could not send the smallest request now; takes nothing.
 
@@ -178,10 +182,13 @@ class Limits:
         )
         return math.ceil(calendar.month_left_s() if monthly else calendar.day_left_s())
 
-    def expert_full(self, name: str) -> bool:
-        """Tell whether an expert's own limit would refuse the smallest request now, so that others may get it."""
-        terms = self._by_expert.get(name)
-        return terms is not None and terms.limited and self.accounts.shortage(terms, 1) is not None
+    def full_experts(self) -> frozenset[str]:
+        """Return the experts whose own limits would refuse the smallest request now, so that others may get it."""
+        return frozenset(
+            name
+            for name, terms in self._by_expert.items()
+            if terms.limited and self.accounts.shortage(terms, 1) is not None
+        )
 
     def terms_of(self, grant: Grant) -> Terms:
         """Return a key's limits: its own, else the default ones."""

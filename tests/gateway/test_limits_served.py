@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.openai import features_of
 from tests.conftest import Town
 from tests.waiting import until
 
@@ -92,3 +93,27 @@ async def test_near_the_end_of_its_budget_a_key_gets_the_cheapest(limited: Any, 
     reply = await ask(town)
     prices = {name: expert.price.output for name, expert in gateway.current.catalog.experts.items() if expert.price}
     assert prices[reply.headers["x-pointsman-expert"]] == min(prices.values())
+
+
+async def test_expert_at_its_own_limit_leaves_further_prompts_to_the_generalist(start_town: Any) -> None:
+    town = await start_town(quotas={"experts": {"math": {"requests_per_minute": 2}}})
+    answers = [await town.gateway.chat("math") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200] * 4
+    chosen = [(a.headers["x-pointsman-expert"], a.headers["x-pointsman-reason"]) for a in answers]
+    assert chosen == [("math", "confident")] * 2 + [("generalist", "saturated")] * 2
+    named = await town.gateway.chat("math", model="math")
+    assert (named.status_code, named.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+
+
+async def test_prompt_is_not_read_for_an_estimate_that_nothing_needs(start_town: Any, monkeypatch: Any) -> None:
+    read = []
+
+    def noted(request: Any) -> Any:
+        read.append(request.model)
+        return features_of(request)
+
+    monkeypatch.setattr("gateway.pipeline.features_of", noted)
+    town = await start_town(quotas={"experts": {"math": {"tokens_per_minute": 1_000_000}}})
+    for model in ("coding", "math"):
+        assert (await town.gateway.chat("hello", model=model)).status_code == 200
+    assert read == ["math"]
