@@ -71,7 +71,7 @@ LAYERS = [
     {"state"},
     {"reload"},
     {"guard"},
-    {"protocol"},
+    {"protocol", "error_answers"},
     {"endpoints", "openapi"},
     {"app"},
     {"admin"},

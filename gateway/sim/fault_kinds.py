@@ -83,7 +83,7 @@ def _close_rst(_: Fault, reply: Reply) -> Reply:
 def _then(action: Action, usage: str) -> Kind:
     def change(fault: Fault, reply: Reply) -> Reply:
         wanted = fault.count("events", 2)
-        return _with_events(reply, [*_first(reply, wanted), Event(action=action)])
+        return _with_events(reply, [*_first(reply, wanted), Event(action=action, wait_s=fault.number("seconds", 0.0))])
 
     change.__doc__ = usage
     return change
@@ -243,7 +243,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "hang": _hang,
         "hang_mid": _then("hang", "`hang_mid;events=2`: so many events, then nothing more."),
         "cut_fin": _then("fin", "`cut_fin;events=2`: so many events, then FIN without a last chunk."),
-        "cut_rst": _then("rst", "`cut_rst;events=2`: so many events, then RST."),
+        "cut_rst": _then(
+            "rst", "`cut_rst;events=2;seconds=0`: so many events, a pause, RST: what nobody has read by then is lost."
+        ),
         "close_fin": _close_fin,
         "close_rst": _close_rst,
         "headers_cut": _headers_cut,

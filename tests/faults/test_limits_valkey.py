@@ -82,7 +82,7 @@ async def test_e5_crowd_that_waits_when_the_server_hangs_goes_on_together(server
         server.hang()
         started = time.perf_counter()
         await asyncio.gather(*(took_s(limits) for _ in range(500)))
-        assert time.perf_counter() - started < 0.2 * 4.5  # not once for every pipeline
+        assert time.perf_counter() - started < 0.2 * 2.5  # not once for every pipeline
         assert (limits.counts.local, wire.failures) == (500, 1)
         server.go_on()
 
