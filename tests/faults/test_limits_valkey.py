@@ -21,6 +21,8 @@ from gateway.settings.quotas import QuotaSettings
 from tests.limits.servers import Valkey, binary
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow  # starts servers
+
 GRANT = Grant("k", rpm=1_000_000, daily_budget=1_000)
 
 

@@ -21,6 +21,8 @@ from tests.stores.conftest import postgres as postgres
 from tests.stores.samples import START_S, record, row
 from tests.stores.servers import Postgres, binaries
 
+pytestmark = pytest.mark.slow  # starts servers
+
 
 @pytest.fixture
 def own_server() -> Iterator[Postgres]:

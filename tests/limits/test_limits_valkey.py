@@ -211,6 +211,8 @@ from gateway.limits.valkey import ValkeyLimits
 from gateway.limits.wire import Wire
 from gateway.settings.quotas import QuotaSettings, ValkeySettings
 
+pytestmark = pytest.mark.slow  # starts servers
+
 async def main():
     settings = ValkeySettings(url_env="V", timeout_s=2)
     async with Limits(QuotaSettings(), valkey=ValkeyLimits(Wire(settings, sys.argv[1]), "pointsman")) as limits:
