@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+import structlog
 
 from gateway.settings import Settings
 from gateway.sim.experts import SimExpert
@@ -50,6 +52,17 @@ async def start_gateway() -> AsyncIterator[StartGateway]:
             return await stack.enter_async_context(run_gateway(settings, scorer))
 
         yield start
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Undo what `logs.configure` did in this process: loggers would keep writing to a stream of the test before."""
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
+        for name, module in list(sys.modules.items()):
+            if name.startswith("gateway.") and "log" in vars(module):
+                vars(vars(module)["log"]).pop("bind", None)  # where structlog caches a logger on its first use
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

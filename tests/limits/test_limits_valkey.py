@@ -22,6 +22,8 @@ from gateway.settings.quotas import QuotaSettings
 from tests.limits.servers import Valkey
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow  # starts servers
+
 
 def limits_on(server: Valkey, *, cluster: bool = False, **settings: Any) -> Limits:
     return Limits(QuotaSettings.model_validate(settings), valkey=server.limits(cluster=cluster))
@@ -210,8 +212,6 @@ from gateway.limits.limits import Limits
 from gateway.limits.valkey import ValkeyLimits
 from gateway.limits.wire import Wire
 from gateway.settings.quotas import QuotaSettings, ValkeySettings
-
-pytestmark = pytest.mark.slow  # starts servers
 
 async def main():
     settings = ValkeySettings(url_env="V", timeout_s=2)
