@@ -84,6 +84,7 @@ async def test_g3_twice_the_capacity_keeps_the_goodput_and_refuses_the_rest_at_o
     assert town.gateway.app.state.gateway.admission.inside == 0
 
 
+@pytest.mark.slow
 @pytest.mark.row("G5")
 async def test_g5_noisy_key_is_limited_and_the_others_wait_no_longer(
     start_town: StartTown, monkeypatch: pytest.MonkeyPatch

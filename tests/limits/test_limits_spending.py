@@ -197,6 +197,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_killed_process_loses_a_second_at_most(tmp_path: Path) -> None:
     path = tmp_path / "spent.db"
     process = subprocess.Popen([sys.executable, "-c", SPENDER, str(path)], stdout=subprocess.PIPE, text=True)
