@@ -115,10 +115,9 @@ class _Exchange:
             controls = read_controls(headers)
             decision = await generation.pipeline.decide(request, context, controls)
             limits, expert = self._limits, decision.expert.name
-            tokens, cost = 0.0, None
             if limits.limits(context.grant, expert):
                 tokens, cost = generation.pipeline.usage(request, context, decision)
-            context.reservation = await limits.reserve(context.grant, expert, tokens, cost)
+                context.reservation = await limits.reserve(context.grant, expert, tokens, cost)
         with generation.dispatcher.budget.running() as context.running:
             opened = await self._opened(request, scope, controls.strategy)
             resuming = resumption(request, context, settings.resume) if opened.stream is not None else None

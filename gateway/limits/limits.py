@@ -125,7 +125,7 @@ class Limits:
         return await self._shared(self.valkey, terms, wanted, nanos)
 
     def limits(self, grant: Grant, expert: str) -> bool:
-        """Tell whether anything limits such a request; if not, `reserve` needs no estimates."""
+        """Tell whether anything limits such a request; if not, there is nothing to reserve."""
         return any(each.limited for each in self._terms(grant, expert))
 
     def check(self, grant: Grant) -> None:
@@ -145,7 +145,8 @@ class Limits:
 
     def headers(self, grant: Grant) -> tuple[tuple[str, str], ...]:
         """Return the `x-ratelimit-*` headers of an answer that no reservation stands for."""
-        return headers(self.accounts.standings(self.terms_of(grant)))
+        terms = self.terms_of(grant)
+        return headers(self.accounts.standings(terms)) if terms.limited else ()
 
     def left(self, grant: Grant) -> float | None:
         """Return what a key may still spend, the less of day and month; None without a budget."""
