@@ -16,6 +16,7 @@ from gateway import logs
 from gateway.admin.plane import plane_of
 from gateway.admin.principals import NoAdminToken, named_tokens
 from gateway.admin.server import AdminServer
+from gateway.dashboard.app import dashboard
 from gateway.app import create_app
 from gateway.connections import ConnectionLimits, Connections, fitting
 from gateway.draining import DrainingServer
@@ -133,7 +134,8 @@ def _admin(app: FastAPI, settings: Settings, *, workers: int) -> AdminServer:
     tokens = app.state.admin_tokens
     tokens.change_fixed(named_tokens(settings))
     plane = plane_of(app.state.gateway, tokens, app.state.reloader, workers=workers, switches=app.state.switches)
-    return AdminServer(plane, listen(settings.admin.host, settings.admin.port or 0))
+    part = dashboard if settings.admin.dashboard else None
+    return AdminServer(plane, listen(settings.admin.host, settings.admin.port or 0), part)
 
 
 def _switches(gateway: Gateway, place: Place) -> SharedSwitches:

@@ -17,7 +17,7 @@ from gateway.sim.server import SimServer
 from router import Scorer
 from tests.harness import RunningGateway, run_gateway
 
-pytest_plugins = ["tests.fixtures_sim"]
+pytest_plugins = ["tests.fixtures_sim", "tests.fixtures_admin"]
 
 StartGateway = Callable[..., Awaitable[RunningGateway]]
 

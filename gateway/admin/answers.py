@@ -49,10 +49,12 @@ async def read_json(request: Request, plane: Plane, model: type[Model]) -> Model
         raise invalid_field(error.errors()[0]) from error
 
 
-async def read_body(request: Request, plane: Plane, limit_bytes: int = BODY_BYTES) -> bytes:
+async def read_body(
+    request: Request, plane: Plane, limit_bytes: int = BODY_BYTES, media_type: str = "application/json"
+) -> bytes:
     """Return the bytes of the body, within the limits of size and time that hold on the data plane too."""
     timeouts = plane.gateway.settings.timeouts
-    return await read_body_of(request.scope, request.receive, limit_bytes, timeouts)
+    return await read_body_of(request.scope, request.receive, limit_bytes, timeouts, media_type)
 
 
 def accepts(model: type[BaseModel]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fastapi import APIRouter, FastAPI
 from starlette.responses import Response
 
@@ -10,7 +12,7 @@ from gateway.admin.access import CurrentPlane, Viewer
 from gateway.admin.answers import answer, encoded
 from gateway.admin.front import PATH, Front
 from gateway.admin.plane import Plane
-from gateway.admin.routes import config, fleet, keys, overview, records, routing, system
+from gateway.admin.routes import config, fleet, health, keys, overview, records, reports, routing, system
 from gateway.error_answers import answer_errors_in_our_shape
 
 DESCRIPTION = (
@@ -19,8 +21,16 @@ DESCRIPTION = (
 )
 
 
-def create_admin_app(plane: Plane) -> tuple[FastAPI, Front]:
+Part = Callable[[FastAPI, Plane], None]
+"""Adds routes of its own to the application, such as the dashboard's."""
+
+
+def create_admin_app(plane: Plane, part: Part | None = None) -> tuple[FastAPI, Front]:
     """Build the application.
+
+    Args:
+        plane: what it serves.
+        part: what else it serves.
 
     Returns:
         The application, for a walk through its routes, and the ASGI callable to serve.
@@ -36,7 +46,7 @@ def create_admin_app(plane: Plane) -> tuple[FastAPI, Front]:
     )
     app.state.plane = plane
     api = APIRouter(prefix=PATH)
-    for module in (overview, fleet, records, config, routing, keys, system):
+    for module in (overview, fleet, health, records, config, routing, keys, system, reports):
         api.include_router(module.api)
 
     @api.get("/openapi.json", tags=["system"])
@@ -46,7 +56,10 @@ def create_admin_app(plane: Plane) -> tuple[FastAPI, Front]:
 
     app.include_router(api)
     answer_errors_in_our_shape(app)
-    return app, Front(app, plane.gateway.settings.admin.hosts)
+    if part is not None:
+        part(app, plane)
+    settings = plane.gateway.settings.admin
+    return app, Front(app, settings.hosts, settings.base_path)
 
 
 def _document(app: FastAPI) -> dict[str, object]:

@@ -10,7 +10,7 @@ from gateway.admin.config_file import ConfigFile
 from gateway.admin.errors import NotThere
 from gateway.admin.principals import Tokens
 from gateway.admin.threads import Threads
-from gateway.keyring import LoginThrottle
+from gateway.keyring import AdminSessions, LoginThrottle
 from gateway.reload import Reloader
 from gateway.shared_switches import SharedSwitches
 from gateway.state import Gateway
@@ -25,6 +25,7 @@ class Plane:
     Attributes:
         gateway: the running gateway; its live state is read on the event loop.
         tokens: who may come in.
+        sessions: who has come in at the dashboard.
         reloader: takes over a changed file; None: the configuration comes from no file.
         config: changes that file; None as well then.
         history: configurations that were applied; None: none are kept.
@@ -38,6 +39,7 @@ class Plane:
 
     gateway: Gateway
     tokens: Tokens
+    sessions: AdminSessions
     reloader: Reloader | None = None
     config: ConfigFile | None = None
     history: ConfigHistory | None = None
@@ -87,4 +89,4 @@ def plane_of(
     config = None
     if reloader is not None:
         config = ConfigFile(gateway, reloader, history, threads)
-    return Plane(gateway, tokens, reloader, config, history, workers, switches, threads=threads)
+    return Plane(gateway, tokens, AdminSessions(tokens), reloader, config, history, workers, switches, threads=threads)

@@ -24,6 +24,13 @@ class Tokens(Protocol):
             Unauthenticated: nobody's, or no longer valid; it takes as long for one wrong token as for another.
         """
 
+    def current(self, principal_id: str) -> Principal:
+        """Return who had a token that was found before, as its role is now.
+
+        Raises:
+            Unauthenticated: the token is over.
+        """
+
 
 class NoAdminToken(ValueError):
     """The admin API is to be opened and nobody could use it, or anybody; the message says what to set."""

@@ -12,7 +12,7 @@ from typing import Self
 import structlog
 import uvicorn
 
-from gateway.admin.app import create_admin_app
+from gateway.admin.app import Part, create_admin_app
 from gateway.admin.plane import Plane
 from gateway.connections import ConnectionLimits, Connections
 from gateway.protocol import GuardedProtocol
@@ -39,14 +39,15 @@ class AdminServer:
     Args:
         plane: what it serves.
         listening: where; closed at the end.
+        part: what is served beside the API.
 
     Attributes:
         app: the FastAPI application.
         url: its base address.
     """
 
-    def __init__(self, plane: Plane, listening: socket.socket) -> None:
-        self.app, front = create_admin_app(plane)
+    def __init__(self, plane: Plane, listening: socket.socket, part: Part | None = None) -> None:
+        self.app, front = create_admin_app(plane, part)
         host, port = listening.getsockname()[:2]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         self._plane = plane

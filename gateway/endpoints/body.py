@@ -20,19 +20,19 @@ from gateway.settings import TimeoutSettings
 LEAST_BYTES = 1024
 
 
-def read_headers(scope: Scope) -> dict[bytes, bytes]:
+def read_headers(scope: Scope, wanted: str = "application/json") -> dict[bytes, bytes]:
     """Return the headers by name.
 
     Raises:
         MethodNotAllowed: only POST is answered.
-        UnsupportedMediaType: the body is not declared as JSON, or is compressed.
+        UnsupportedMediaType: the body is not declared as what is wanted, or is compressed.
     """
     if scope["method"] != "POST":
         raise MethodNotAllowed("Use POST.", headers=(("allow", "POST"),))
     headers: dict[bytes, bytes] = dict(scope["headers"])
     media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if media_type != b"application/json":
-        raise UnsupportedMediaType("Send the body as `content-type: application/json`.")
+    if media_type != wanted.encode():
+        raise UnsupportedMediaType(f"Send the body as `content-type: {wanted}`.")
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise UnsupportedMediaType("Compressed request bodies are not accepted.")
     return headers
@@ -70,9 +70,11 @@ async def read_body(
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def read_body_of(scope: Scope, receive: Receive, limit_bytes: int, timeouts: TimeoutSettings) -> bytes:
+async def read_body_of(
+    scope: Scope, receive: Receive, limit_bytes: int, timeouts: TimeoutSettings, wanted: str = "application/json"
+) -> bytes:
     """Return the body of a request that has no cutoff of its own; see `read_headers` and `read_body`."""
-    headers = read_headers(scope)
+    headers = read_headers(scope, wanted)
     cutoff = Cutoff(timeouts.total_s)
     try:
         return await read_body(headers, receive, limit_bytes, timeouts, cutoff)

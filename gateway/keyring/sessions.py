@@ -10,14 +10,25 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from gateway.grants import digest
 from gateway.keyring.access import Principal, Unauthorized
-from gateway.keyring.admin import AdminTokens
 
 COOKIE_BYTES = 32
 PER_TOKEN = 20
 MOST = 1_000
+
+
+class Holders(Protocol):
+    """Knows whose tokens are good now; `AdminTokens` is one."""
+
+    def current(self, principal_id: str) -> Principal:
+        """Return who had a token that was found before, as its role is now.
+
+        Raises:
+            Unauthenticated: the token is over.
+        """
 
 
 @dataclass(slots=True)
@@ -41,7 +52,7 @@ class AdminSessions:
 
     def __init__(
         self,
-        tokens: AdminTokens,
+        tokens: Holders,
         *,
         idle_s: float = 1_800,
         absolute_s: float = 43_200,

@@ -47,6 +47,19 @@ class AdminSettings(Strict):
         description="Environment variables that a configuration given through the API may newly name in `api_key_env`, "
         "whose values are sent to servers.",
     )
+    dashboard: bool = Field(True, description="Pages for people, beside the API, at `/admin/`.")
+    base_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9_.~-]{1,60}){0,5}$",
+        description="Path that a proxy puts before `/admin`, such as `/router`. Requests may come with or without it; "
+        "the addresses in pages have it.",
+    )
+    notice: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="A sentence on top of every page, such as that traffic is simulated.",
+    )
     allow_link_local: bool = Field(
         False,
         description="A configuration given through the API may name upstreams at link-local addresses, where clouds "
