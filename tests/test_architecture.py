@@ -37,9 +37,10 @@ LAYERS = [
         "readings",
         "sessions",
         "stay",
+        "fallbacks",
         "filestamps",
     },
-    {"logs", "budgets", "pace"},
+    {"logs", "budgets", "pace", "lately"},
     {"upstream"},
     {"leases"},
     {"reliability_metrics"},
@@ -75,6 +76,7 @@ LAYERS = [
     {"endpoints", "openapi"},
     {"app"},
     {"admin"},
+    {"dashboard"},
     {"draining"},
     {"workers"},
     {"server"},
@@ -100,6 +102,7 @@ OWNERS = {
         f"gateway/{name}.py"
         for name in ("metrics", "metrics_sum", "reliability_metrics", "record_metrics", "limit_metrics")
     },
+    "jinja2": {"gateway/dashboard/rendering.py"},
     "yaml": {"gateway/settings_file.py"},
     "concurrent": {
         "gateway/scoring.py",
