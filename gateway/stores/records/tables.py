@@ -5,8 +5,8 @@ One list of columns makes the schema of both databases. A step once released is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import isfinite
+from collections.abc import Mapping, Sequence
+from math import inf
 from operator import attrgetter
 
 import orjson
@@ -35,20 +35,33 @@ _NUMBERS = (
     *("extra_output_tokens", "prompt_token_estimate", "resumed"),
 )
 FLAGS = ("stream", "rewritten", "cached")
+JSON = ("excluded", "scores", "estimates")
+"""Columns that hold a JSON object; empty ones are NULL."""
 # What records do not have yet; NULL until they do.
-_LATER_TEXTS = ("finish", "trace_id")
-_LATER_REALS: tuple[str, ...] = ()
+_LATER_TEXTS = ("trace_id",)
+# Since the second step.
+_ADDED_TEXTS = ("conversation",)
+_ADDED_REALS = (
+    *("minimum_margin", "maximum_out_of_domain", "maximum_disagreement", "receive_s", "queue_s", "connect_s"),
+)
 
-TYPES: dict[str, str] = {
+_FIRST: dict[str, str] = {
     "at_us": "BIGINT NOT NULL",
     "id": "TEXT NOT NULL",
-    **dict.fromkeys((*_TEXTS, *_LATER_TEXTS), "TEXT"),
-    **dict.fromkeys((*_REALS, *_LATER_REALS), "DOUBLE PRECISION"),
+    **dict.fromkeys((*_TEXTS, "finish", *_LATER_TEXTS), "TEXT"),
+    **dict.fromkeys(_REALS, "DOUBLE PRECISION"),
     **dict.fromkeys((*_NUMBERS, *FLAGS), "BIGINT"),
     "excluded": "TEXT",
 }
+_ADDED: dict[str, str] = {
+    **dict.fromkeys(("scores", "estimates", *_ADDED_TEXTS), "TEXT"),
+    **dict.fromkeys(_ADDED_REALS, "DOUBLE PRECISION"),
+}
+TYPES = {**_FIRST, **_ADDED}
 COLUMNS = tuple(TYPES)
-ATTEMPT_COLUMNS = ("at_us", "id", "n", "expert", "upstream", "outcome", "status")
+_FIRST_ATTEMPT = ("at_us", "id", "n", "expert", "upstream", "outcome", "status")
+_ADDED_ATTEMPT = ("began_s", "took_s")
+ATTEMPT_COLUMNS = (*_FIRST_ATTEMPT, *_ADDED_ATTEMPT)
 PLACE = {name: place for place, name in enumerate(COLUMNS)}
 FACET_LIMIT = 10_000
 FACETS = ("endpoint", "domain", "chosen", "reason", "policy", "key", "variant")
@@ -61,7 +74,7 @@ SUMS = (
 ROLLUP_KEY = ("span_s", "at_s", *DIMENSIONS)
 ROLLUP_COLUMNS = (*ROLLUP_KEY, *SUMS, "histograms")
 
-_RECORD = ", ".join(f"{name} {kind}" for name, kind in TYPES.items())
+_RECORD = ", ".join(f"{name} {kind}" for name, kind in _FIRST.items())
 _ATTEMPT = (
     "at_us BIGINT NOT NULL, id TEXT NOT NULL, n BIGINT NOT NULL, expert TEXT, upstream TEXT, outcome TEXT, "
     "status BIGINT, PRIMARY KEY (at_us, id, n)"
@@ -77,6 +90,10 @@ _ROLLUP = (
 )
 _EVENT = "id TEXT PRIMARY KEY, at_us BIGINT NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL"
 _DIM = "kind TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, value)"
+_ADDITIONS = (
+    *(f"ALTER TABLE record ADD COLUMN {name} {kind}" for name, kind in _ADDED.items()),
+    *(f"ALTER TABLE attempt ADD COLUMN {name} DOUBLE PRECISION" for name in _ADDED_ATTEMPT),
+)
 
 SQLITE_STEPS: tuple[tuple[str, ...], ...] = (
     (
@@ -89,6 +106,7 @@ SQLITE_STEPS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX event_at ON event (at_us, id)",
         f"CREATE TABLE dim ({_DIM}) WITHOUT ROWID",
     ),
+    _ADDITIONS,
 )
 POSTGRES_STEPS: tuple[tuple[str, ...], ...] = (
     (
@@ -100,28 +118,44 @@ POSTGRES_STEPS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX event_at ON event (at_us, id)",
         f"CREATE TABLE dim ({_DIM})",
     ),
+    _ADDITIONS,
 )
 
-_TAKEN = attrgetter(*_TEXTS)
+_TAKEN = attrgetter(*_TEXTS, "finish")
 _MEASURED = attrgetter(*_REALS)
 _COUNTED = attrgetter(*_NUMBERS, *FLAGS)
+_ADDED_MEASURED = attrgetter(*_ADDED_REALS)
 
 
 def row_of(record: RouteRecord, attempts: Sequence[Attempt] = ()) -> RecordRow:
     """Return a record as it is stored: long text is cut, what no database takes is replaced."""
     at_us, name = microseconds(record.timestamp), clean(record.request_id)
-    later = [getattr(record, column, None) for column in (*_LATER_TEXTS, *_LATER_REALS)]
-    texts, reals = (*_TAKEN(record), *later[: len(_LATER_TEXTS)]), (*_MEASURED(record), *later[len(_LATER_TEXTS) :])
+    later = [getattr(record, column, None) for column in _LATER_TEXTS]
     values = (
         at_us,
         name,
-        *[None if text is None else clean(text) for text in texts],
-        *[None if real is None or not isfinite(real) else min(max(real, -_LARGEST), _LARGEST) for real in reals],
+        *[None if text is None else clean(text) for text in (*_TAKEN(record), *later)],
+        *_reals(_MEASURED(record)),
         *[None if number is None else int(min(max(number, -_LARGEST), _LARGEST)) for number in _COUNTED(record)],
-        clean(orjson.dumps(record.excluded).decode(), 4_000) if record.excluded else None,
+        _json(record.excluded),
+        _json(record.scores),
+        _json(record.estimates),
+        record.conversation,
+        *_reals(_ADDED_MEASURED(record)),
     )
-    tries = tuple((clean(a.expert), clean(a.upstream), clean(a.outcome), a.status) for a in attempts)
+    tries = tuple(
+        (clean(a.expert), clean(a.upstream), clean(a.outcome), a.status, *_reals((a.began_s, a.took_s)))
+        for a in attempts
+    )
     return RecordRow(at_us, name or "", values, tries)
+
+
+def _reals(values: Sequence[float | None]) -> list[float | None]:
+    return [None if real is None or not isfinite(real) else min(max(real, -_LARGEST), _LARGEST) for real in values]
+
+
+def _json(value: Mapping[str, object]) -> str | None:
+    return clean(orjson.dumps(value).decode(), 4_000) if value else None
 
 
 def clean(text: str, limit: int = TEXT_LIMIT) -> str:
