@@ -2,9 +2,9 @@
 
     python -m deploy.benchmarks.store_stall [--rounds 5] [--stall 30] [--rate 100]
 
-Needs Debian's PostgreSQL package. Starts one simulated expert, a PostgreSQL server of its own and `pointsman serve`, sends
-requests at a fixed rate, and holds an exclusive lock on the table of records through every other span of time: each
-insert then waits. Prints both sides' percentiles over all rounds, and checks at the end that every request is stored.
+Needs Debian's PostgreSQL package. Starts one simulated expert, a PostgreSQL server of its own and `pointsman serve`,
+sends requests at a fixed rate, and holds an exclusive lock on the table of records through every other span of time:
+each insert then waits. Prints both sides' percentiles, and checks at the end that every request is stored.
 """
 
 from __future__ import annotations

@@ -134,9 +134,16 @@ def row_of(record: RouteRecord, attempts: Sequence[Attempt] = ()) -> RecordRow:
     values = (
         at_us,
         name,
-        *[None if text is None else clean(text) for text in (*_TAKEN(record), *later)],
+        # Sixty values a row: what is as it should be, which is nearly all, is not handed to a function.
+        *[
+            text if text is None or (text.isascii() and len(text) <= TEXT_LIMIT and "\0" not in text) else clean(text)
+            for text in (*_TAKEN(record), *later)
+        ],
         *_reals(_MEASURED(record)),
-        *[None if number is None else int(min(max(number, -_LARGEST), _LARGEST)) for number in _COUNTED(record)],
+        *[
+            None if number is None else int(number) if -_LARGEST <= number <= _LARGEST else _bounded(number)
+            for number in _COUNTED(record)
+        ],
         _json(record.excluded),
         _json(record.scores),
         _json(record.estimates),
@@ -151,7 +158,12 @@ def row_of(record: RouteRecord, attempts: Sequence[Attempt] = ()) -> RecordRow:
 
 
 def _reals(values: Sequence[float | None]) -> list[float | None]:
-    return [None if real is None or not isfinite(real) else min(max(real, -_LARGEST), _LARGEST) for real in values]
+    return [real if real is None or -_LARGEST <= real <= _LARGEST else _bounded(real) for real in values]
+
+
+def _bounded(number: float) -> float | None:
+    """Return what databases take of a number: NaN and infinite are nothing, and sums must fit 64 bits."""
+    return min(max(number, -_LARGEST), _LARGEST) if -inf < number < inf else None
 
 
 def _json(value: Mapping[str, object]) -> str | None:
