@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import blake2b
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +39,9 @@ class Grant:
     concurrent: int | None = None
     monthly_budget: float | None = None
     tags: tuple[str, ...] = ()
+
+
+def draw_of(name: str) -> float:
+    """Return a number from 0 to below 1 that is always the same for a name."""
+    digest = blake2b(b"draw:" + name.encode("utf-8", "surrogatepass"), digest_size=6).digest()
+    return int.from_bytes(digest, "big") / 256**6

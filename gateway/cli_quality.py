@@ -12,6 +12,8 @@ import typer
 import router
 
 Result = TypeVar("Result")
+SLIGHT = 0.01
+"""Least weight of a rating, for records that say 0."""
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 quality_app = typer.Typer(
@@ -97,7 +99,11 @@ def _feedback(path: Path, per_key_limit: int) -> router.OutcomeTable:
         ratings = read_scores(str(path), per_key_limit=per_key_limit)
     except StoreError as error:
         _fail(str(error))
-    return router.outcomes_from_scores((rating.domain, rating.expert, rating.score) for rating in ratings)
+    # As much as the classifier was sure of the domain: the rest of the rating is about one that nobody knows, as
+    # outcomes without a given domain are spread over the domains by their probabilities.
+    weights = [1.0 if rating.confidence is None else min(1.0, max(SLIGHT, rating.confidence)) for rating in ratings]
+    rows = ((rating.domain, rating.expert, rating.score) for rating in ratings)
+    return router.outcomes_from_scores(rows, weights)
 
 
 def _renames(pairs: Sequence[str]) -> dict[str, str]:

@@ -22,7 +22,11 @@ def replay(
     ],
     config: Annotated[
         Path | None,
-        typer.Option("--config", "-c", help="Configuration: experts, prices, thresholds, declared domains, policy."),
+        typer.Option(
+            "--config",
+            "-c",
+            help="Configuration: experts, prices, thresholds, declared domains, policies and their options.",
+        ),
     ] = None,
     policy: Annotated[
         str | None, typer.Option(help="Policy to replay; left out: the configured one, and balanced over cost_weight.")
@@ -35,7 +39,10 @@ def replay(
         Path | None,
         typer.Option(help="CSV with expert, input, output: prices per million tokens, instead of recorded costs."),
     ] = None,
-    generalist: Annotated[str | None, typer.Option(help="The generalist; left out: the best single expert.")] = None,
+    generalist: Annotated[
+        str | None,
+        typer.Option(help="The generalist; left out: the best single expert of the prompts that tables are fitted on."),
+    ] = None,
     artifact: Annotated[
         str | None, typer.Option("--artifact", "-a", help="`default` or a folder; left out: as configured.")
     ] = None,
@@ -102,18 +109,19 @@ def _sweeps(policy: str | None, options: list[str], settings: Settings | None, *
 
     from gateway.policies import UnknownPolicy
     from gateway.replay import sweeps
+    from gateway.variants import options_of
 
     if options and policy is None:
         raise typer.BadParameter("--option belongs to --policy; name one")
+    if every and policy is not None:
+        raise typer.BadParameter("--all-policies replays every policy; leave --policy out")
+    configured = {} if settings is None else options_of(settings)
     try:
         if every:
-            return sweeps.every()
+            return sweeps.every(configured)
         if policy is not None:
-            return (sweeps.sweep(policy, dict(map(_option, options))),)
-        usual = sweeps.sweep("balanced")
-        if settings is None:
-            return (usual,)
-        return (sweeps.single(settings.policy.name, settings.policy.options), usual)
+            return sweeps.asked(policy, dict(map(_option, options)), configured)
+        return sweeps.usual(None if settings is None else settings.policy.name, configured)
     except UnknownPolicy as error:
         _fail(str(error))
     except ValidationError as error:

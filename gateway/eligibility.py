@@ -1,6 +1,6 @@
 """Which experts can take a request at all, and why the others cannot. Looks at no scores and prefers nobody.
 
-Three kinds of exclusion, `types.REFUSING` and `types.LAST_RESORT`: what is certain excludes in any case; estimates
+Two kinds of exclusion, `types.REFUSING` and `types.LAST_RESORT`: what is certain excludes in any case; estimates
 (length, language, latency) and servers that are down give way when nobody else is left, because an upstream's own
 answer is better than our guess.
 """
@@ -50,14 +50,15 @@ def exclusion(candidate: Candidate, demand: Demand, grant: Grant, fleet: Fleet) 
         return Reason.PRICE_CAP
     if _above(candidate.cost, demand.budget_left):
         return Reason.BUDGET
+    length = fleet.context_length(expert)
+    if length is not None and demand.tokens > length:
+        # Before health: when its servers are back it is still too short.
+        return Reason.CONTEXT_LENGTH
     state = fleet.state_of(expert)
     if state is not None:
         return state
     if expert.name in demand.full:
         return Reason.SATURATED
-    length = fleet.context_length(expert)
-    if length is not None and demand.tokens > length:
-        return Reason.CONTEXT_LENGTH
     if expert.languages and demand.language is not None and demand.language not in expert.languages:
         return Reason.LANGUAGE
     return Reason.LATENCY if _above(candidate.latency_s, demand.latency_s) else None
@@ -93,14 +94,17 @@ def refusal(excluded: Mapping[str, Reason]) -> Reason:
 def _last_resort(candidates: Sequence[Candidate], excluded: Mapping[str, Reason], fleet: Fleet) -> list[Candidate]:
     for mild in LAST_RESORT:
         found = [candidate for candidate in candidates if excluded[candidate.expert.name] in mild]
-        if found and Reason.CONTEXT_LENGTH in mild:
-            # The estimate may be wrong by a little; whoever reads most is likeliest to take it.
-            lengths = [fleet.context_length(candidate.expert) or 0 for candidate in found]
-            return [candidate for candidate, length in zip(found, lengths, strict=True) if length == max(lengths)]
         if found:
-            return found
+            return _longest(found, fleet) if Reason.CONTEXT_LENGTH in mild else found
     assert all(reason in REFUSING for reason in excluded.values())
     return []
+
+
+def _longest(found: Sequence[Candidate], fleet: Fleet) -> list[Candidate]:
+    """Keep whoever reads most, of these those that are up: the estimate may be wrong by a little."""
+    lengths = [fleet.context_length(candidate.expert) or 0 for candidate in found]
+    longest = [candidate for candidate, length in zip(found, lengths, strict=True) if length == max(lengths)]
+    return [candidate for candidate in longest if fleet.usable(candidate.expert)] or longest
 
 
 def _above(expected: float | None, limit: float | None) -> bool:

@@ -54,23 +54,22 @@ def explain(context: RequestContext, alternatives: Mapping[str, Decision]) -> di
 
 
 def _experts(context: RequestContext) -> dict[str, Any]:
-    """Return, for every expert, whether it may be chosen, why not, and what is expected of it."""
+    """Return, for every expert, whether it may be chosen, why not, and what is expected of it, excluded or not."""
     routing, policy = context.routing, context.deciding
-    if routing is None or policy is None:
+    if routing is None:
         return {}
     found: dict[str, Any] = {}
-    for name, expert in routing.catalog.experts.items():
-        candidate = routing.candidate(expert)
-        excluded = routing.excluded.get(name)
-        found[name] = {"eligible": candidate is not None, "excluded": None if excluded is None else excluded.value}
-        if candidate is not None:
-            latency_s = candidate.latency_s
-            found[name] |= {
-                "expected_quality": candidate.quality,
-                "expected_cost": candidate.cost,
-                "expected_latency_ms": None if latency_s is None else round(latency_s * 1000, 3),
-                "utility": policy.utility(routing, candidate),
-            }
+    for expected in context.estimates:
+        name, eligible = expected.expert.name, routing.candidate(expected.expert) is not None
+        excluded, latency_s = routing.excluded.get(name), expected.latency_s
+        found[name] = {
+            "eligible": eligible,
+            "excluded": None if excluded is None else excluded.value,
+            "expected_quality": expected.quality,
+            "expected_cost": expected.cost,
+            "expected_latency_ms": None if latency_s is None else round(latency_s * 1000, 3),
+            "utility": policy.utility(routing, expected) if policy is not None and eligible else None,
+        }
     return found
 
 

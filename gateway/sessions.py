@@ -21,12 +21,14 @@ class Session(NamedTuple):
         domain: what the conversation is about, as scored when its expert was chosen; None when nothing was scored.
         tokens: tokens of prompt and answer, which the expert's server may have cached.
         turns: answers so far of this expert in a row.
+        conversation: what records call it.
     """
 
     expert: str
     domain: str | None = None
     tokens: int = 0
     turns: int = 1
+    conversation: str = ""
 
 
 class SessionStore(Protocol):
@@ -109,7 +111,9 @@ class SessionTable:
             self._entries.popitem(last=False)
 
 
-def continued(session: Session | None, decision: Decision, expert: str, tokens: int) -> Session:
+def continued(
+    session: Session | None, decision: Decision, expert: str, tokens: int, conversation: str = ""
+) -> Session:
     """Return a conversation's session after an answer.
 
     Args:
@@ -117,8 +121,10 @@ def continued(session: Session | None, decision: Decision, expert: str, tokens: 
         decision: what was decided.
         expert: name of the expert that answered, another than the decided one after a failure.
         tokens: tokens of prompt and answer.
+        conversation: what records call it.
     """
     same = session is not None and session.expert == expert
     # A turn that stayed was not about what it scored as: that would move the conversation's subject bit by bit.
     domain = session.domain if session is not None and decision.reason in _STAYED else decision.domain
-    return Session(expert, domain, tokens, session.turns + 1 if same and session is not None else 1)
+    turns = session.turns + 1 if same and session is not None else 1
+    return Session(expert, domain, tokens, turns, conversation)

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Literal, NamedTuple
 
 from gateway.callers import Grant as Grant
+from gateway.callers import draw_of as draw_of
 from router import Abstention, Features, Thresholds
 
 # For policies, which import nothing else of ours.
@@ -108,12 +109,19 @@ REFUSING: frozenset[Reason] = frozenset({Reason.CAPABILITY, Reason.FORBIDDEN, Re
 
 LAST_RESORT: tuple[frozenset[Reason], ...] = (
     frozenset({Reason.LATENCY, Reason.LANGUAGE}),
-    frozenset({Reason.CONTEXT_LENGTH}),
     frozenset({Reason.SATURATED}),
     frozenset({Reason.ADAPTER_MISSING}),
     frozenset({Reason.UNHEALTHY}),
+    frozenset({Reason.CONTEXT_LENGTH}),
 )
-"""Exclusions that give way when nobody else is left, the mildest first: estimates, and where trying beats refusing."""
+"""Exclusions that give way when nobody else is left, the mildest first: estimates, and where trying beats refusing.
+
+Who is too short comes last, and is no fallback: it would blame the request (400, for good) for what another expert can
+take as soon as its servers are back (503).
+"""
+
+NEVER_NEXT: frozenset[Reason] = REFUSING | {Reason.CONTEXT_LENGTH}
+"""Exclusions of experts that are no fallback either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +247,8 @@ class RoutingInput:
         reference: the generalist with what is expected of it, whether it is a candidate or not.
         excluded: experts that are not candidates, and why.
         unscored: why `scores` is None.
-        draw: 0 to 1, the same for all requests of a session (else of a key), for policies that split traffic.
+        draw: 0 to 1, the same for all requests of a conversation (else of one text), for policies that split traffic.
+        key: name of the caller's key, "" without one.
     """
 
     features: Features
@@ -251,6 +260,7 @@ class RoutingInput:
     excluded: Mapping[str, Reason] = field(default_factory=dict)
     unscored: Reason = Reason.NO_TEXT
     draw: float = 0.0
+    key: str = ""
 
     def candidate(self, expert: Expert) -> Candidate | None:
         """Return the expert with its expectations when it may be chosen."""
@@ -265,17 +275,21 @@ class RoutingInput:
         Args:
             expert: who is wanted.
             reason: why.
-            fallbacks: who is next; the generalist is added as the last where it can take the request at all.
+            fallbacks: who is next; the generalist is added as the last where it can take the request at all, be it
+                up or down.
         """
         if self.candidate(expert) is None:
             reason = self.excluded.get(expert.name, Reason.UNHEALTHY)
             expert, fallbacks = self._default(), ()
         generalist = self.catalog.generalist
         chain = [e for e in fallbacks if e is not expert and e is not generalist]
-        if expert is not generalist and self.excluded.get(generalist.name) not in REFUSING:
+        if expert is not generalist and self._may_follow(generalist):
             chain.append(generalist)
         domain, confidence = (None, None) if self.scores is None else self.scores.top()
         return Decision(expert, reason, tuple(chain), domain, confidence)
+
+    def _may_follow(self, expert: Expert) -> bool:
+        return self.candidate(expert) is not None or self.excluded.get(expert.name) not in NEVER_NEXT
 
     def _default(self) -> Expert:
         generalist = self.catalog.generalist

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,11 @@ def policies_of(settings: Settings, choice: PolicyChoice) -> dict[str, Policy]:
     """Return every policy by name: the chosen one with its options, others with theirs, the rest as they come."""
     loaded = {name: policies.load(name, settings.policies.get(name, {})) for name in policies.names()}
     return {**loaded, choice.name: choice.load()}
+
+
+def options_of(settings: Settings) -> dict[str, Mapping[str, object]]:
+    """Return the options of all policies that a configuration says something of, as `policies_of` has them."""
+    return {**settings.policies, settings.policy.name: settings.policy.options}
 
 
 def load_table(path: str | None, catalog: Catalog, scorer: Scorer) -> QualityTable | None:

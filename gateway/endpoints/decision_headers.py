@@ -25,6 +25,8 @@ def decision_headers(context: RequestContext, shown: str) -> Headers:
         (b"x-pointsman-fallbacks", str(context.fallbacks).encode()),
         (b"x-pointsman-overhead-ms", b"%.2f" % (context.overhead_s() * 1000)),
     ]
+    if context.fell_back:
+        headers.append((b"x-pointsman-decided", decision.expert.name.encode()))
     if context.strategy is not None:
         used = context.strategy
         told = f"{used.name}; outcome={used.outcome}; calls={used.calls}"

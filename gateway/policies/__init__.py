@@ -24,6 +24,14 @@ class Options(BaseModel):
         """Return the experts that the options name; a configuration without them is refused."""
         return ()
 
+    def utility(self, routing: RoutingInput, candidate: Candidate) -> float:
+        """Return how good a candidate is; see `Policy.utility`."""
+        raise NotImplementedError
+
+    def utilities(self, routing: RoutingInput) -> list[float]:
+        """Return the utility of every candidate, in their order; a policy with a quicker way has one of its own."""
+        return [self.utility(routing, candidate) for candidate in routing.candidates]
+
 
 class Policy(Protocol):
     """What the pipeline asks of a policy."""
@@ -38,6 +46,10 @@ class Policy(Protocol):
         What is chosen anew has the greatest utility, or is the generalist by abstention; a session's expert gives way
         only to a gain in utility.
         """
+        ...
+
+    def utilities(self, routing: RoutingInput) -> list[float]:
+        """Return `utility` of every candidate, in their order."""
         ...
 
     def named_experts(self) -> tuple[str, ...]:

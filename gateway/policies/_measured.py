@@ -30,7 +30,7 @@ class Measured(Options):
         reason = self._abstention(routing)
         if reason is not None:
             return routing.take(routing.catalog.generalist, reason)
-        utilities = [self._utility(routing, candidate) for candidate in routing.candidates]
+        utilities = self.utilities(routing)
         # Stable: of equals the first comes first, the generalist.
         order = sorted(range(len(utilities)), key=lambda index: -utilities[index])
         best, *others = (routing.candidates[index] for index in order[: MOST_FALLBACKS + 1])
@@ -41,6 +41,12 @@ class Measured(Options):
         if routing.scores is None or routing.reference.quality is None:
             return modem.Policy().utility(routing, candidate)
         return self._utility(routing, candidate)
+
+    def utilities(self, routing: RoutingInput) -> list[float]:
+        """Return the utility of every candidate."""
+        if routing.scores is None or routing.reference.quality is None:
+            return modem.Policy().utilities(routing)
+        return [self._utility(routing, candidate) for candidate in routing.candidates]
 
     def reason(self, routing: RoutingInput, best: Candidate) -> Reason:
         """Return why the best candidate is chosen."""

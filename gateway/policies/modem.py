@@ -28,8 +28,19 @@ class Policy(Options):
 
     def utility(self, routing: RoutingInput, candidate: Candidate) -> float:
         """Return the probability of the domains that the candidate answers; those of no expert are the generalist's."""
+        return self._shares(routing).get(candidate.expert.name, 0.0)
+
+    def utilities(self, routing: RoutingInput) -> list[float]:
+        """Return the utility of every candidate: one look at the probabilities for all of them."""
+        shares = self._shares(routing)
+        return [shares.get(candidate.expert.name, 0.0) for candidate in routing.candidates]
+
+    def _shares(self, routing: RoutingInput) -> dict[str, float]:
+        shares: dict[str, float] = {}
         if routing.scores is None:
-            return 0.0
+            return shares
         generalist, owners = routing.catalog.generalist, routing.catalog.by_domain
-        shares = zip(routing.scores.labels, routing.scores.probabilities.tolist(), strict=True)
-        return float(sum(p for domain, p in shares if owners.get(domain, generalist) is candidate.expert))
+        for domain, share in zip(routing.scores.labels, routing.scores.probabilities.tolist(), strict=True):
+            name = owners.get(domain, generalist).name
+            shares[name] = shares.get(name, 0.0) + share
+        return shares

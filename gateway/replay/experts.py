@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gateway import catalog as catalogs
 from gateway.settings import Settings
 from gateway.types import TEXT_CAPABILITIES, Catalog, Endpoint, Expert, Price, Timeouts
-from router import DataError, OutcomeTable
+from router import DataError, OutcomeTable, Recorded
 
 Floats = NDArray[np.float64]
 Prices = Mapping[str, tuple[float, float]]
@@ -83,6 +83,35 @@ def configured(outcomes: OutcomeTable, settings: Settings, notes: list[str]) -> 
     return _columns(outcomes, known).renamed(known), catalog
 
 
+def best_single(outcomes: OutcomeTable, fitted: Sequence[NDArray[np.intp]], notes: list[str]) -> str:
+    """Return who is taken for the generalist where none is named: the best of the prompts that tables are fitted on.
+
+    Where two halves swap roles and disagree, and where nothing is fitted, it is the best of all prompts: known only in
+    hindsight, and the notes say so.
+
+    Args:
+        outcomes: n prompts.
+        fitted: rows of each fitted part.
+        notes: takes how it was found.
+
+    Raises:
+        DataError: nothing is scored, or a number is out of range.
+    """
+    overall = _best_of(outcomes)
+    found = {_best_of(outcomes.rows(rows)) for rows in fitted}
+    if len(found) == 1:
+        (name,) = found
+        notes.append(
+            f"No generalist was named: {name}, the best single expert where tables are fitted, is taken for it."
+        )
+        return name
+    notes.append(
+        f"No generalist was named: {overall}, the best single expert of all prompts, is taken for it in hindsight, so "
+        "that always asking it looks better than anybody could have known."
+    )
+    return overall
+
+
 def unconfigured(outcomes: OutcomeTable, generalist: str) -> Catalog:
     """Return a catalog of the outcomes' experts, the generalist first; nobody declares a domain or has a price.
 
@@ -119,6 +148,11 @@ def prices_of(catalog: Catalog, wanted: Sequence[str]) -> Prices | None:
     known = {name: expert.price for name, expert in catalog.experts.items()}
     prices = {name: (price.input, price.output) for name, price in known.items() if price is not None}
     return prices if all(name in prices for name in wanted) else None
+
+
+def _best_of(outcomes: OutcomeTable) -> str:
+    recorded = Recorded.of(outcomes.experts, outcomes.scores, outcomes.cost)
+    return outcomes.experts[recorded.best_single()]
 
 
 def _expert(name: str) -> Expert:

@@ -10,7 +10,7 @@ import numpy as np
 
 import router
 from gateway.replay.deciding import Decider, Indices, Setting, expected_costs
-from gateway.replay.experts import Prices, configured, priced, prices_of, unconfigured
+from gateway.replay.experts import Prices, best_single, configured, priced, prices_of, unconfigured
 from gateway.replay.halves import HALF, Split, splits
 from gateway.replay.prompts import Prompts, RememberingScorer, read_prompts
 from gateway.replay.sweeps import Sweep
@@ -31,7 +31,7 @@ class Plan:
         sweeps: the policies, at least one; the first point of the first is the one whose break-even is worked out.
         settings: a configuration: experts, prices, thresholds, declared domains; None takes the outcomes' experts.
         prices: per million input and output tokens by expert, instead of recorded costs; None for none.
-        generalist: name, where no configuration says it; None takes the best single expert.
+        generalist: name, where no configuration says it; None takes the best single expert, see `experts.best_single`.
         quality_table: file to decide with; None fits tables on other prompts than are replayed.
         split: part of the prompts that is fitted on.
         seed: seeds split, draws of policies and bootstrap.
@@ -139,9 +139,9 @@ def _experts(outcomes: OutcomeTable, plan: Plan, notes: list[str]) -> tuple[Outc
         return configured(outcomes, plan.settings, notes)
     generalist = plan.generalist
     if generalist is None:
-        recorded = Recorded.of(outcomes.experts, outcomes.scores, outcomes.cost)
-        generalist = outcomes.experts[recorded.best_single()]
-        notes.append("No generalist was named: the best single expert is taken for it.")
+        # A table that is given was fitted on other prompts, of which nothing is known here.
+        parts = [] if plan.quality_table else splits(outcomes.prompts, plan.split, plan.seed)
+        generalist = best_single(outcomes, [part.fitted for part in parts], notes)
     return outcomes, unconfigured(outcomes, generalist)
 
 

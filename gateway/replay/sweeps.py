@@ -28,6 +28,11 @@ LEFT_OUT: Final = frozenset({"fixed", "weighted"})
 """What these do is among the baselines: every expert alone, and chance."""
 
 
+Options = Mapping[str, Mapping[str, object]]
+"""Policy to its options."""
+NO_OPTIONS: Final[Options] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Sweep:
     """A policy at one or several values of one option.
@@ -71,6 +76,38 @@ def single(name: str, options: Mapping[str, object] = MappingProxyType({})) -> S
     return Sweep(name, "", (("", policies.load(name, dict(options))),))
 
 
-def every() -> tuple[Sweep, ...]:
-    """Return all policies, those with a parameter over it."""
-    return tuple(sweep(name) for name in policies.names() if name not in LEFT_OUT)
+def asked(name: str, given: Mapping[str, object], configured: Options = NO_OPTIONS) -> tuple[Sweep, ...]:
+    """Return a policy as it was asked for: with the configured options and, before them, the given ones.
+
+    What is given is not varied. A configured value of the parameter is replayed for itself, before all others.
+
+    Args:
+        name: the policy.
+        given: options of this replay.
+        configured: policy to its options in a configuration.
+
+    Raises:
+        gateway.policies.UnknownPolicy: there is no such policy.
+        pydantic.ValidationError: an option is unknown or out of range.
+    """
+    own, (parameter, _) = configured.get(name, {}), PARAMETERS.get(name, ("", ()))
+    if not parameter or parameter in given or parameter not in own:
+        return (sweep(name, {**own, **given}),)
+    others = {option: value for option, value in own.items() if option != parameter}
+    return single(name, {**own, **given}), sweep(name, {**others, **given})
+
+
+def every(configured: Options = NO_OPTIONS) -> tuple[Sweep, ...]:
+    """Return all policies, those with a parameter over it, with what is configured; see `asked`."""
+    wanted = [name for name in policies.names() if name not in LEFT_OUT]
+    return tuple(found for name in wanted for found in asked(name, {}, configured))
+
+
+def usual(configured_policy: str | None, configured: Options = NO_OPTIONS) -> tuple[Sweep, ...]:
+    """Return the configured policy as it is, where there is one, and `balanced` over its parameter."""
+    parameter, _ = PARAMETERS["balanced"]
+    others = {option: value for option, value in configured.get("balanced", {}).items() if option != parameter}
+    varied = sweep("balanced", others)
+    if configured_policy is None:
+        return (varied,)
+    return single(configured_policy, configured[configured_policy]), varied

@@ -75,6 +75,11 @@ class PolicySettings(PolicyChoice):
     latency_s: Seconds | None = Field(
         None, description="Latency objective: expected time to the answer, or to a stream's first token."
     )
+    specialist_fallback: bool = Field(
+        True,
+        description="Behind the generalist other experts that can take the request are tried, up to two fallbacks in "
+        "all; off: the generalist's failure is told.",
+    )
     completion_tokens: float = Field(
         300, gt=0, le=1_000_000, description="Length of an answer while nothing better is known."
     )

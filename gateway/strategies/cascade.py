@@ -42,8 +42,13 @@ class Strategy(Options):
 
     async def answer(self, job: Job, calls: Calls) -> Result:
         """Ask, judge, and ask again if need be."""
+        body, first_expert = _with_logprobs(job), [job.decision.expert]
         try:
-            first = await calls.open(_with_logprobs(job), [job.decision.expert])
+            first = await calls.open(body, first_expert)
+            if first.refused and body != job.body:
+                # What we asked for besides may be what it refuses; only a refusal of the client's own words is passed.
+                first.drop()
+                body, first = dict(job.body), await calls.open(job.body, first_expert)
         except UpstreamError:
             return await self._escalate(job, calls, "failed_over")
         if first.refused:
@@ -51,6 +56,8 @@ class Strategy(Options):
         if not first.answered:
             first.drop()
             return await self._escalate(job, calls, "failed_over")
+        if body == job.body and not job.body.get("logprobs"):
+            return Result(first, first.answer, "unjudged")
         return await (self._streamed if job.stream else self._plain)(job, calls, first)
 
     async def _plain(self, job: Job, calls: Calls, first: Call) -> Result:
@@ -83,7 +90,7 @@ class Strategy(Options):
             self._drop(job, first, stream)
             return await self._escalate(job, calls, "failed_over")
         except BaseException:
-            first.drop()
+            self._drop(job, first, stream)
             raise
         if stream.failed or not held:
             self._drop(job, first, stream)
@@ -116,10 +123,12 @@ class Strategy(Options):
         better = job.candidate(self.to)
         assert better is not None, "skipped otherwise"
         first = job.decision.expert
-        others = [expert for expert in job.chain if expert not in (better, first)]
-        # The unsure one is the last resort of a stream; a plain answer of it is still here.
-        last = [first] if job.stream or outcome != "escalated" else []
-        call = await calls.open(job.body, [better, *others, *last])
+        if outcome == "escalated":
+            # The domain's own expert, unsure, before any other; of a plain answer it is still here.
+            others = [first] if job.stream else []
+        else:
+            others = [*(expert for expert in job.chain if expert not in (better, first)), first]
+        call = await calls.open(job.body, [better, *others])
         if job.stream and call.refused and outcome == "escalated":
             # The first did take the request, so this is about the other's own limits.
             call.drop()

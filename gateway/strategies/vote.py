@@ -127,13 +127,14 @@ class _Voting:
         self._body.pop("n", None)
 
     async def at_once(self) -> list[Sample]:
-        """Ask for all samples in one call."""
+        """Ask for all samples in one call; who refuses `n`, which is ours, is asked for each alone."""
         asked = len(self._experts)
         try:
             call = await self._calls.ask({**self._body, "n": asked}, self._experts[:1])
         except UpstreamError:
             return []
-        self.refused = call if call.refused else None
+        if call.refused:
+            return await self.one_by_one()
         samples = self._samples(0, call) if call.answered else []
         _share(call, len(samples))
         return samples

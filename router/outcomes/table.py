@@ -34,6 +34,7 @@ class OutcomeTable:
         cost: float64 (n, m), money per request, NaN where there is none; None when nothing is known.
         input_tokens: float64 (n, m), NaN where unknown; None when nothing is known.
         output_tokens: float64 (n, m), the same.
+        weights: float64 (n,), above 0, how much a row counts in the domain it names; None: one whole prompt each.
     """
 
     prompts: tuple[str, ...]
@@ -44,6 +45,7 @@ class OutcomeTable:
     cost: Array | None = None
     input_tokens: Array | None = None
     output_tokens: Array | None = None
+    weights: Array | None = None
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -60,6 +62,7 @@ class OutcomeTable:
             cost=_rows(self.cost, chosen),
             input_tokens=_rows(self.input_tokens, chosen),
             output_tokens=_rows(self.output_tokens, chosen),
+            weights=_rows(self.weights, chosen),
         )
 
     def renamed(self, names: Mapping[str, str]) -> Self:
@@ -109,27 +112,47 @@ def join(tables: Sequence[OutcomeTable]) -> OutcomeTable:
         cost=_stacked([(table, table.cost) for table in tables], experts),
         input_tokens=_stacked([(table, table.input_tokens) for table in tables], experts),
         output_tokens=_stacked([(table, table.output_tokens) for table in tables], experts),
+        weights=_joined_weights(tables),
     )
 
 
-def from_scores(scores: Iterable[tuple[str, str, float]]) -> OutcomeTable:
+def from_scores(scores: Iterable[tuple[str, str, float]], weights: Sequence[float] | None = None) -> OutcomeTable:
     """Return a table with a row for each (domain, expert, score), as feedback gives them; no prompts.
 
+    Args:
+        scores: the rows.
+        weights: how sure the domain of each row is, above 0 to 1; None: all are.
+
     Raises:
-        DataError: there is none, or a score is not a number from 0 to 1.
+        DataError: there is none, a score is not a number from 0 to 1, or the weights do not fit.
     """
     rows = list(scores)
     if not rows or not all(0 <= score <= 1 for _, _, score in rows):
         raise DataError("needs scores, each a number from 0 to 1")
+    if weights is not None and not (len(weights) == len(rows) and all(0 < weight <= 1 for weight in weights)):
+        raise DataError("needs a weight for each score, above 0 and at most 1")
     experts = tuple(dict.fromkeys(expert for _, expert, _ in rows))
     values = np.full((len(rows), len(experts)), np.nan)
     for row, (_, expert, score) in enumerate(rows):
         values[row, experts.index(expert)] = score
-    return OutcomeTable(("",) * len(rows), tuple(domain for domain, _, _ in rows), ("",) * len(rows), experts, values)
+    return OutcomeTable(
+        prompts=("",) * len(rows),
+        domains=tuple(domain for domain, _, _ in rows),
+        groups=("",) * len(rows),
+        experts=experts,
+        scores=values,
+        weights=None if weights is None else np.array(weights, dtype=np.float64),
+    )
 
 
 def _rows(values: Array | None, chosen: NDArray[np.intp]) -> Array | None:
     return None if values is None else values[chosen]
+
+
+def _joined_weights(tables: Sequence[OutcomeTable]) -> Array | None:
+    if all(table.weights is None for table in tables):
+        return None
+    return np.concatenate([np.ones(len(table)) if table.weights is None else table.weights for table in tables])
 
 
 def _filled(values: Array | None, default: Array) -> Array:

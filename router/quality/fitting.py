@@ -25,7 +25,8 @@ def fit_quality(
 ) -> QualityTable:
     """Measure every expert in every domain.
 
-    A prompt counts for the domain the outcomes give, else for each domain with the scorer's probability.
+    A prompt counts for the domain the outcomes give, else for each domain with the scorer's probability; where the
+    outcomes have weights, so much of it.
 
     Args:
         outcomes: per-prompt scores.

@@ -25,7 +25,8 @@ class Sample:
 
     Attributes:
         labels: k domains.
-        weights: float64 (n, k), how far each prompt belongs to each domain; rows sum to 1.
+        weights: float64 (n, k), how far each prompt belongs to each domain; rows sum to 1, or to less where the
+            outcomes say that they count less.
         embeddings: float32 (n, d), zeros for rows without a prompt; None when the scorer does not embed.
         scores: float64 (n, m), NaN where there is none.
         groups: n names, "" when unknown.
@@ -79,6 +80,8 @@ def sample_of(outcomes: OutcomeTable, scorer: Scorer | None) -> Sample:
     for row, domain in enumerate(outcomes.domains):
         if domain is not None:
             weights[row] = np.arange(len(labels)) == labels.index(domain)
+    if outcomes.weights is not None:
+        weights *= outcomes.weights[:, np.newaxis]
     if not (weights.sum(axis=1) > 0).all():
         raise QualityError("some rows name no domain; a scorer is needed to find it")
     texts = [prompt or f"\0{row}" for row, prompt in enumerate(outcomes.prompts)]

@@ -189,7 +189,8 @@ async def test_too_long_for_the_specialist_goes_to_who_reads_more(start_town: An
     body = {"model": "auto", "messages": [{"role": "user", "content": "math"}], "max_tokens": 500}
     reply = await town.gateway.http.post("/v1/route", json=body)
     assert (reply.json()["expert"], reply.json()["reason"]) == ("generalist", "context_length")
-    assert reply.json()["experts"]["math"] == {"eligible": False, "excluded": "context_length"}
+    math = reply.json()["experts"]["math"]
+    assert (math["eligible"], math["excluded"]) == (False, "context_length")
 
 
 async def test_shadow_decides_beside_and_is_only_recorded(start_town: Any, table: str) -> None:
@@ -238,7 +239,10 @@ async def test_route_shows_every_expert_and_every_policy(start_town: Any, table:
     body = {"model": "auto", "messages": [{"role": "user", "content": "anything"}], "tools": tools}
     explained = (await town.gateway.http.post("/v1/route", json=body)).json()
     experts = explained["experts"]
-    assert experts["math"] == {"eligible": False, "excluded": "capability"}
+    assert (experts["math"]["eligible"], experts["math"]["excluded"]) == (False, "capability")
+    assert experts["math"]["expected_cost"] == pytest.approx(experts["generalist"]["expected_cost"])
+    assert 0.2 < experts["math"]["expected_quality"] < experts["coding"]["expected_quality"]
+    assert experts["math"]["utility"] is None
     assert experts["coding"]["expected_cost"] < experts["generalist"]["expected_cost"]
     assert 0.7 < experts["coding"]["expected_quality"] < 0.79
     assert experts["coding"]["utility"] > experts["generalist"]["utility"]

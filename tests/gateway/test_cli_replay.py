@@ -131,6 +131,10 @@ def test_replay_with_a_configuration_uses_its_experts_and_policy(outcomes: Path,
     assert found["modem"]["saved"] > 0.7
     assert "balanced 0" in found
     assert run(outcomes, "--config", config, "--generalist", "wide").returncode == 2
+    config.write_text(config.read_text() + "policies: {economy: {quality_floor: 2, abstain: never}}\n")
+    arguments = ("--config", config, "--policy", "economy", "--json", "--bootstrap", 5)
+    found = {row["name"]: row for row in json.loads(run(outcomes, *arguments).stdout)["rows"]}
+    assert found["economy"]["shares"] != found["economy 0.5"]["shares"], "a floor that nobody reaches is no low one"
 
 
 @pytest.mark.parametrize(
@@ -141,6 +145,7 @@ def test_replay_with_a_configuration_uses_its_experts_and_policy(outcomes: Path,
         (["--policy", "balanced", "--option", "cost_weight=-1"], "cost_weight"),
         (["--policy", "balanced", "--option", "cost_weight"], "expected NAME=VALUE"),
         (["--option", "cost_weight=1"], "belongs to --policy"),
+        (["--policy", "balanced", "--all-policies"], "leave --policy out"),
         (["--generalist", "nobody"], "no expert 'nobody'"),
         (["--artifact", "/nowhere"], "/nowhere"),
         (["--quality-table", "/nowhere.csv"], "/nowhere.csv"),

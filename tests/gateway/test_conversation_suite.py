@@ -108,6 +108,49 @@ async def test_chat_tool_loop_is_locked(talk_town: Town, names: list[str]) -> No
     assert await talk.say("math: another one") == ("math", "confident")
 
 
+@pytest.mark.parametrize("named", ["coding", "auto/coding"])
+async def test_tool_loop_of_a_named_expert_is_locked_on_a_later_routed_turn(talk_town: Town, named: str) -> None:
+    talk = Talk(talk_town.gateway, fields={"tools": [{"type": "function", "function": FUNCTION}]})
+    assert (await talk.say("math: use lookup", model=named))[0] == "coding"
+    (call,) = talk.messages[-1]["tool_calls"]
+    result = {"role": "tool", "tool_call_id": call["id"], "content": "math math"}
+    assert await talk.send([result]) == ("coding", "tool_lock")
+    assert await talk.say("math: another one") == ("math", "confident")
+    records = await talk_town.gateway.recorder.wait_for(3)
+    assert [record.session for record in records] == [None, "coding", "coding"]
+
+
+async def test_conversation_begun_with_a_named_domain_stays_until_the_task_changes(talk_town: Town) -> None:
+    talk = Talk(talk_town.gateway)
+    assert await talk.say("whatever", model="auto/math") == ("math", "requested_domain")
+    assert await talk.say("x" * 300) == ("math", "session")
+    assert await talk.say("coding: a parser") == ("coding", "confident")
+
+
+async def test_named_expert_without_tools_begins_no_session(talk_town: Town) -> None:
+    talk = Talk(talk_town.gateway)
+    assert await talk.say("whatever", model="math") == ("math", "pinned")
+    assert await talk.say("x" * 300) == ("generalist", "low_confidence")
+
+
+async def test_naming_an_expert_opens_a_locked_loop(talk_town: Town) -> None:
+    talk = Talk(talk_town.gateway, fields={"tools": [{"type": "function", "function": FUNCTION}]})
+    assert (await talk.say("math: use lookup"))[0] == "math"
+    result = {"role": "tool", "tool_call_id": "x", "content": "1"}
+    assert await talk.send([result], model="coding") == ("coding", "pinned")
+    talk.messages[-1] = {"role": "assistant", "content": None, "tool_calls": talk.messages[1]["tool_calls"]}
+    assert await talk.send([result]) == ("coding", "tool_lock")
+
+
+async def test_named_expert_with_sessions_turned_off_is_not_remembered(start_town: Any) -> None:
+    town = await start_town(scorer=FirstWordScorer(), sessions={"enabled": False})
+    talk = Talk(town.gateway)
+    for model in ("math", "auto/math"):
+        await talk.say("whatever", model=model, tools=[{"type": "function", "function": FUNCTION}])
+    assert len(town.gateway.app.state.gateway.sessions) == 0
+    assert await talk.say("x" * 300) == ("generalist", "low_confidence")
+
+
 async def test_messages_tool_loop_is_locked(talk_town: Town) -> None:
     http, tool = talk_town.gateway.http, {"name": "lookup", "input_schema": FUNCTION["parameters"]}
     body: dict[str, Any] = {"model": "auto", "max_tokens": 99, "tools": [tool]}

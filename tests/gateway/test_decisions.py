@@ -171,7 +171,7 @@ async def test_route_explains_without_sending_or_repeating_the_prompt(town: Town
     explained = reply.json()
     assert explained["scores"]["math"] == pytest.approx(0.97)
     assert explained["margin"] == pytest.approx(0.96)
-    assert (explained["domain"], explained["fallbacks"]) == ("math", ["generalist"])
+    assert (explained["domain"], explained["fallbacks"]) == ("math", ["generalist", "coding"])
     assert (explained["threshold"], explained["tier"]) == (0.55, "keywords")
     assert explained["limits"] == {"margin": 0, "out_of_domain": 1, "disagreement": 1}
     assert not {"words", "topics", "text"} & set(explained)

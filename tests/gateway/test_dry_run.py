@@ -81,3 +81,24 @@ def test_threshold_for_an_unknown_domain_is_refused(settings: Settings) -> None:
     router = settings.router.model_copy(update={"thresholds": {"maths": 0.5}})
     with pytest.raises(UnknownDomain, match="maths"):
         explained(settings.model_copy(update={"router": router}), "math", KeywordScorer())
+
+
+def test_excluded_expert_is_shown_with_what_it_would_cost() -> None:
+    price = {"input": 1.0, "output": 2.0}
+    experts: dict[str, Any] = {
+        "generalist": {"model": "g", "upstreams": ["http://127.0.0.1:9"], "price": price},
+        "math": {
+            "model": "m",
+            "domains": ["math"],
+            "upstreams": ["http://127.0.0.1:9"],
+            "price": {**price, "output": 90},
+        },
+    }
+    settings = settings_for(experts, policy={"price_cap": 0.001})
+    found = explained(settings, "please do my math homework", KeywordScorer(), words=False)
+    assert (found["expert"], found["reason"]) == ("generalist", "price_cap")
+    math = found["experts"]["math"]
+    assert (math["eligible"], math["excluded"], math["utility"]) == (False, "price_cap", None)
+    assert math["expected_cost"] > 0.001 > found["experts"]["generalist"]["expected_cost"]
+    shown = f"  math               - {math['expected_cost'] * 1000:>10.4f}  not eligible: price_cap"
+    assert shown in describe(found, as_json=False).splitlines()

@@ -98,7 +98,21 @@ def test_language_excludes_experts_that_name_others() -> None:
     [
         (CHAT, NAMES, NAMES, {Reason.UNHEALTHY}),
         (replace(CHAT, tokens=9999), (), ("generalist", "coding"), {Reason.CONTEXT_LENGTH}),
-        (replace(CHAT, tokens=9999), ("generalist", "coding"), ("math",), {Reason.CONTEXT_LENGTH, Reason.UNHEALTHY}),
+        (replace(CHAT, tokens=9999), ("generalist",), ("coding",), {Reason.CONTEXT_LENGTH}),
+        (replace(CHAT, tokens=9999), ("generalist", "coding"), ("generalist", "coding"), {Reason.CONTEXT_LENGTH}),
+        (
+            replace(CHAT, tokens=1001),
+            ("generalist", "coding"),
+            ("generalist", "coding"),
+            {Reason.CONTEXT_LENGTH, Reason.UNHEALTHY},
+        ),
+        (replace(CHAT, tokens=1001), NAMES, ("generalist", "coding"), {Reason.CONTEXT_LENGTH, Reason.UNHEALTHY}),
+        (
+            replace(CHAT, tokens=1001, full=frozenset(NAMES)),
+            (),
+            ("generalist", "coding"),
+            {Reason.CONTEXT_LENGTH, Reason.SATURATED},
+        ),
         (replace(CHAT, latency_s=0.1), ("math",), ("generalist", "coding"), {Reason.LATENCY, Reason.UNHEALTHY}),
         (replace(CHAT, price_cap=0.01), (), (), {Reason.PRICE_CAP}),
         (replace(CHAT, price_cap=0.06), NAMES, ("math", "coding"), {Reason.PRICE_CAP, Reason.UNHEALTHY}),

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from gateway.budgets import DAY_S, Budgets
-from gateway.context import RequestContext, RouteRecord, record_of
+from gateway.context import RequestContext, RouteRecord
 from gateway.estimates import Estimator
+from gateway.finishing import record_of
 from gateway.pace import FORGET_S, LEAST_ANSWERS, LEAST_SPEEDS, Pace
 from gateway.types import Endpoint, Grant
 from tests.gateway.routing import CATALOG, LABELS, catalog_of, expert, scores_of

@@ -139,7 +139,8 @@ async def test_other_errors_pass_through_unchanged(town: Town, code: int) -> Non
     assert (record.status, record.error) == (code, f"upstream_{code}")
 
 
-async def test_last_failure_is_not_put_on_an_expert_that_failed_before(town: Town) -> None:
+async def test_last_failure_is_not_put_on_an_expert_that_failed_before(start_town: Any) -> None:
+    town = await start_town(policy={"specialist_fallback": False})
     town.servers["math"].fault("status;code=503", count=None)
     town.servers["generalist"].fault("close_rst", count=None)
     reply = await town.gateway.chat("math")

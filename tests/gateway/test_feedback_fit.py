@@ -36,9 +36,11 @@ def database(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("limit", "score", "count"), [(100, 300 / 400, 400), (5, 150 / 155, 155), (900, 0.25, 1_200)])
+@pytest.mark.parametrize(
+    ("limit", "score", "count"), [(100, 300 / 400, 360), (5, 150 / 155, 139.5), (900, 0.25, 1_080)]
+)
 def test_fit_counts_each_key_up_to_the_limit(
-    database: Path, tmp_path: Path, limit: int, score: float, count: int
+    database: Path, tmp_path: Path, limit: int, score: float, count: float
 ) -> None:
     output = tmp_path / "quality.csv"
     chosen = () if limit == 100 else ("--per-key-limit", str(limit))
@@ -48,6 +50,32 @@ def test_fit_counts_each_key_up_to_the_limit(
     cell = (table.labels.index("math"), table.experts.index("math"))
     assert table.score[cell] == pytest.approx(score, abs=1e-3)
     assert table.count[cell] == pytest.approx(count)
+
+
+def test_rating_counts_as_much_as_the_classifier_was_sure_of_its_domain(tmp_path: Path) -> None:
+    path, output = tmp_path / "feedback.db", tmp_path / "quality.csv"
+    sure = replace(ROW, expert="generalist", score=1.0, confidence=0.9)
+    rows = [
+        sure,
+        replace(sure, score=0.0, confidence=0.3),
+        replace(sure, score=0.0, confidence=0.0, domain="law"),
+        replace(sure, score=0.5, confidence=0.2, domain="law", right_domain="coding"),
+        replace(sure, score=0.5, confidence=None, domain="health"),
+    ]
+
+    async def fill() -> None:
+        async with FeedbackStore(str(path), keep=100) as store:
+            await asyncio.gather(*(store.add(replace(row, record_id=f"r-{n}")) for n, row in enumerate(rows)))
+
+    asyncio.run(fill())
+    result = run("quality", "fit", "--from-feedback", path, "--output", output)
+    assert result.exit_code == 0, result.output
+    table = router.QualityTable.load(output)
+    cells = {domain: (table.score[row, 0], table.count[row, 0]) for row, domain in enumerate(table.labels)}
+    assert cells["math"] == (pytest.approx(0.75, abs=1e-3), pytest.approx(1.2))
+    assert cells["coding"] == (pytest.approx(0.5), pytest.approx(1.0))
+    assert cells["health"] == (pytest.approx(0.5), pytest.approx(1.0))
+    assert "law" not in cells, "what is next to nothing is no measurement"
 
 
 def test_export_prints_every_row(database: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.context import RequestContext, RouteRecord, record_of
+from gateway.context import RequestContext, RouteRecord
+from gateway.finishing import record_of
 from gateway.rate import MAXIMUM_KEYS, RateLimit
 from gateway.recent import Recent
 from gateway.types import Endpoint, Grant

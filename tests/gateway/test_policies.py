@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import policies
-from gateway.policies import balanced, economy, fixed, modem, quality, weighted
-from gateway.types import Reason
+from gateway.policies import Policy, balanced, economy, fixed, modem, quality, weighted
+from gateway.types import Reason, draw_of
 from router import Thresholds
 from tests.gateway.routing import CATALOG, routing_of, scores_of
 
@@ -63,6 +64,8 @@ def test_policy_takes_a_candidate_and_always_the_same(name: str, routing: Any) -
     assert len(set(map(id, decision.fallbacks))) == len(decision.fallbacks)
     for candidate in routing.candidates:
         assert policy.utility(routing, candidate) == policy.utility(routing, candidate)
+    each = [policy.utility(routing, candidate) for candidate in routing.candidates]
+    assert policy.utilities(routing) == pytest.approx(each)
 
 
 @pytest.mark.parametrize("name", policies.names())
@@ -190,6 +193,24 @@ def test_weighted_splits_by_share_and_moves_only_those_who_must() -> None:
     ]
     assert all(now == before for before, now in zip(fell, without, strict=True) if before != "a")
     assert {now for before, now in zip(fell, without, strict=True) if before == "a"} == {"generalist", "b"}
+
+
+def test_weighted_sticks_to_the_conversation_or_to_the_key() -> None:
+    shares = {"generalist": 1, "a": 1}
+    by_session, by_key = weighted.Policy(shares=shares), weighted.Policy(shares=shares, sticky="key")
+
+    def fell(policy: Policy, key: str, draw: float) -> str:
+        return policy.choose(replace(routing_of(SURE, draw=draw), key=key)).expert.name
+
+    keys, draws = [f"key {number}" for number in range(200)], [step / 20 for step in range(20)]
+    assert {fell(by_session, key, 0.1) for key in keys} == {"generalist"}
+    assert all(len({fell(by_key, key, draw) for draw in draws}) == 1 for key in keys)
+    assert 70 <= [fell(by_key, key, 0.1) for key in keys].count("a") <= 130
+
+
+@given(st.text())
+def test_draw_of_any_name_is_a_share(name: str) -> None:
+    assert 0 <= draw_of(name) < 1
 
 
 @pytest.mark.parametrize(

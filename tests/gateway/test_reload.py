@@ -16,6 +16,7 @@ import yaml
 from gateway.reload import ConfigSource, Outcome, Reloader
 from gateway.settings_file import dump
 from gateway.state import Gateway
+from tests.connections import listening
 from tests.gateway.reloading import LOOK_S, Configured, StartTown, configured, replace
 from tests.waiting import until
 
@@ -257,23 +258,20 @@ async def test_reload_given_up_in_the_middle_leaves_all_as_it_was(config: Config
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(1024):
             pass
-        writer.close()
         gone.set()
 
     gone = asyncio.Event()
-    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
-    host, port = silent.sockets[0].getsockname()
     before, threads = config.gateway.current, config.gateway._scorers._used.copy()
-    late = {"model": "m", "domains": ["health"], "upstreams": [f"http://{host}:{port}"]}
-    config.write(experts={**config.content()["experts"], "late": late})
-    reloading = asyncio.create_task(config.reloader.reload("test"))
-    await until(lambda: config.gateway._changing.locked())
-    await asyncio.sleep(0.05)
-    reloading.cancel()
-    await asyncio.gather(reloading, return_exceptions=True)
-    assert reloading.cancelled()
-    await asyncio.wait_for(gone.wait(), 5)
-    silent.close()
+    async with listening(say_nothing) as url:
+        late = {"model": "m", "domains": ["health"], "upstreams": [url]}
+        config.write(experts={**config.content()["experts"], "late": late})
+        reloading = asyncio.create_task(config.reloader.reload("test"))
+        await until(lambda: config.gateway._changing.locked())
+        await asyncio.sleep(0.05)
+        reloading.cancel()
+        await asyncio.gather(reloading, return_exceptions=True)
+        assert reloading.cancelled()
+        await asyncio.wait_for(gone.wait(), 5)
     assert config.gateway.current is before
     assert config.gateway._scorers._used == threads
     assert [used.users for used in threads.values()] == [1]

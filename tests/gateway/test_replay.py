@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gateway.policies import UnknownPolicy
+from gateway.policies import UnknownPolicy, load
 from gateway.replay.deciding import expected_costs
 from gateway.replay.experts import read_prices
 from gateway.replay.halves import splits
 from gateway.replay.prompts import RememberingScorer, read_prompts
 from gateway.replay.run import Plan, replay
-from gateway.replay.sweeps import every, single, sweep
+from gateway.replay.sweeps import asked as asked_for
+from gateway.replay.sweeps import every, single, sweep, usual
 from gateway.settings import Settings
 from router import DataError, OutcomeTable, QualityError, Replay, ScoreBatch, fit_quality
 from tests.router.keyword_scorer import KeywordScorer
@@ -166,8 +167,64 @@ def test_named_generalist_and_the_best_single_expert_as_default() -> None:
     found = played(outcomes, generalist=None)
     assert found.generalist == found.best_single
     assert any("No generalist was named" in note for note in found.notes)
+    assert not any("hindsight" in note for note in found.notes)
     with pytest.raises(DataError, match="no expert 'nobody'"):
         played(outcomes, generalist="nobody")
+
+
+def test_generalist_is_chosen_on_the_fitted_part_only() -> None:
+    outcomes = outcomes_of(each=20)
+    (part,) = splits(outcomes.prompts, 0.3, 7)
+    scores = np.full(outcomes.scores.shape, 0.5)
+    scores[part.fitted, EXPERTS.index("sums")] = 0.6
+    scores[part.replayed, EXPERTS.index("counsel")] = 1.0
+    found = played(replace(outcomes, scores=scores), generalist=None, split=0.3)
+    assert (found.generalist, found.best_single) == ("sums", "counsel")
+    assert any(note.startswith("No generalist was named: sums") for note in found.notes)
+
+
+def test_generalist_that_the_halves_do_not_agree_on_is_said_to_be_known_in_hindsight() -> None:
+    outcomes = outcomes_of(each=20)
+    first, second = splits(outcomes.prompts, 0.5, 7)
+    scores = np.full(outcomes.scores.shape, 0.5)
+    scores[first.fitted, EXPERTS.index("sums")] = 0.6
+    scores[second.fitted, EXPERTS.index("counsel")] = 1.0
+    found = played(replace(outcomes, scores=scores), generalist=None)
+    assert found.generalist == "counsel"
+    assert any("hindsight" in note for note in found.notes)
+
+
+def test_generalist_with_a_given_table_is_said_to_be_known_in_hindsight(tmp_path: Path) -> None:
+    outcomes, path = outcomes_of(each=20), tmp_path / "quality.csv"
+    fit_quality(outcomes, scorer=KeywordScorer(), generalist="wide").save(path)
+    found = played(outcomes, generalist=None, quality_table=path)
+    assert any("hindsight" in note for note in found.notes)
+
+
+CONFIGURED: dict[str, dict[str, object]] = {
+    "economy": {"quality_floor": 0.93, "abstain": "never"},
+    "balanced": {"abstain": "never"},
+}
+
+
+def test_configured_options_are_honoured_and_the_given_ones_win() -> None:
+    alone, varied = asked_for("economy", {}, CONFIGURED)
+    assert alone.points[0][1] == load("economy", {"quality_floor": 0.93, "abstain": "never"})
+    assert varied.parameter == "quality_floor"
+    assert {"abstain='never'" in repr(policy) for _, policy in varied.points} == {True}
+    (given,) = asked_for("economy", {"quality_floor": 0.8}, CONFIGURED)
+    assert given.points == (("", load("economy", {"quality_floor": 0.8, "abstain": "never"})),)
+    assert asked_for("quality", {}, CONFIGURED) == (single("quality"),)
+
+
+def test_configured_options_are_honoured_for_every_policy_and_by_default() -> None:
+    assert set(asked_for("economy", {}, CONFIGURED)) <= set(every(CONFIGURED))
+    assert {sweep.policy for sweep in every(CONFIGURED)} == {"balanced", "economy", "modem", "quality"}
+    first, second = usual("economy", CONFIGURED)
+    assert first == asked_for("economy", {}, CONFIGURED)[0]
+    assert len(second.points) > 1
+    assert {"abstain='never'" in repr(policy) for _, policy in second.points} == {True}
+    assert usual(None) == (sweep("balanced"),)
 
 
 def test_policy_that_names_an_unknown_expert_is_an_error() -> None:

@@ -291,3 +291,54 @@ async def test_total_limit_ends_both_calls(start_town: Any) -> None:
     reply = await town.gateway.chat("math", stream=True, **UNSURE)
     assert (reply.status_code, reply.json()["error"]["code"]) == (504, "upstream_timeout")
     await town.servers["generalist"].until(lambda server: server.running == 0)
+
+
+@both
+async def test_expert_that_refuses_logprobs_only_is_asked_without_them(start_town: Any, stream: bool) -> None:
+    town = await start_town(**CASCADE)
+    town.servers["math"].fault("status;code=400;message=logprobs are off here")
+    reply = await town.gateway.chat("math", stream=stream)
+    assert (reply.status_code, "sim/math" in text_of(reply, stream=stream)) == (200, True)
+    asked = [orjson.loads(prompt.body) for prompt in town.servers["math"].prompts]
+    assert ["logprobs" in body for body in asked][-1] is False
+    assert not town.servers["generalist"].prompts
+    (record,) = await town.gateway.recorder.wait_for(1)
+    assert (record.chosen, record.strategy_outcome, record.error, record.calls) == ("math", "unjudged", None, 2)
+
+
+@both
+async def test_expert_that_refuses_logprobs_and_then_dies_gives_way(start_town: Any, stream: bool) -> None:
+    town = await start_town(**CASCADE)
+    town.servers["math"].fault("status;code=400")
+    town.servers["math"].fault("close_rst", count=None)
+    reply = await town.gateway.chat("math", stream=stream)
+    assert (reply.status_code, "sim/generalist" in text_of(reply, stream=stream)) == (200, True)
+    (record,) = await town.gateway.recorder.wait_for(1)
+    assert (record.chosen, record.strategy_outcome, record.extra_cost) == ("generalist", "failed_over", 0)
+
+
+async def test_client_leaves_while_a_stream_is_held_what_it_cost_is_accounted(start_town: Any) -> None:
+    town = await start_town(**CASCADE)
+    math = town.servers["math"]
+    math.fault("hang_mid;events=5")  # role and four tokens: fewer than are held
+    async with Connection(town.gateway.url) as client:
+        await client.send(request(body_of(Endpoint.CHAT, stream=True, **SURE)))
+        await math.until(lambda server: server.running == 1)
+        client.leave(reset=True)
+        await math.until(lambda server: server.running == 0)
+    (record,) = await town.gateway.recorder.wait_for(1)
+    assert (record.status, record.error, record.strategy_outcome) == (499, "client_left", "failed")
+    assert record.extra_input_tokens > 0
+    assert record.cost == pytest.approx(record.extra_cost) != 0
+
+
+async def test_escalation_past_the_deadline_accounts_the_unsure_answer_and_the_prompt(start_town: Any) -> None:
+    town = await start_town(**CASCADE, changes={"generalist": {"timeouts": {"total_s": 0.3}}})
+    town.servers["generalist"].fault("hang", count=None)
+    town.servers["coding"].fault("hang", count=None)
+    reply = await town.gateway.chat("math", **UNSURE)
+    assert "sim/math" in text_of(reply, stream=False)
+    (record,) = await town.gateway.recorder.wait_for(1)
+    assert (record.chosen, record.strategy_outcome) == ("math", "escalation_failed")
+    assert (record.extra_input_tokens, record.extra_output_tokens) == (record.prompt_token_estimate, 0)
+    assert record.extra_cost > 0

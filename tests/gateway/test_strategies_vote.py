@@ -249,6 +249,8 @@ async def test_client_leaves_all_samples_stop(start_town: Any, stream: bool) -> 
         await math.until(lambda server: server.running == 0 and server.aborted == 6)
     (record,) = await town.gateway.recorder.wait_for(1)
     assert (record.status, record.error, record.attempts) == (499, "client_left", 6)
+    assert (record.extra_input_tokens, record.extra_output_tokens) == (6 * (record.prompt_token_estimate or 0), 0)
+    assert record.cost == pytest.approx(record.extra_cost) != 0
     await idle(town)
     names = {task.get_coro().__qualname__ for task in asyncio.all_tasks()}  # type: ignore[union-attr]  # all are coroutines
     assert not [name for name in names if "_Voting" in name]
@@ -259,7 +261,36 @@ async def test_total_limit_ends_all_samples(start_town: Any) -> None:
     town.servers["math"].fault("hang", count=None)
     reply = await town.gateway.chat("math")
     assert (reply.status_code, reply.json()["error"]["code"]) == (504, "upstream_timeout")
+    (record,) = await town.gateway.recorder.wait_for(1)
+    assert (record.strategy_outcome, record.cost) == ("failed", pytest.approx(record.extra_cost))
+    assert record.extra_input_tokens == 3 * (record.prompt_token_estimate or 0) > 0
     await idle(town)
+
+
+async def test_samples_that_finished_before_the_client_left_count_in_full(start_town: Any) -> None:
+    town = await start_town(**voting(samples=3))
+    math = town.servers["math"]
+    math.fault("hang", count=2)
+    async with Connection(town.gateway.url) as client:
+        await client.send(request(body_of(Endpoint.CHAT)))
+        await math.until(lambda server: server.running == 2 and len(server.prompts) == 3)
+        client.leave(reset=True)
+        await math.until(lambda server: server.running == 0)
+    (record,) = await town.gateway.recorder.wait_for(1)
+    # The two that were stopped count as much as the one that finished.
+    assert record.extra_output_tokens > 0
+    assert record.extra_output_tokens % 3 == 0
+    assert record.cost == pytest.approx(record.extra_cost)
+
+
+@both
+async def test_expert_that_refuses_n_is_asked_for_each_sample_alone(start_town: Any, stream: bool) -> None:
+    town = await start_town(**voting(samples=3, early_stop=False))
+    town.servers["math"].fault("status;code=400;message=n must be 1")
+    reply = await town.gateway.chat("math", stream=stream, sim_answer="4")
+    assert reply.status_code == 200
+    (record,) = await town.gateway.recorder.wait_for(1)
+    assert (record.strategy_outcome, record.calls) == ("majority", 4)
 
 
 async def test_forty_votes_at_once_keep_apart(start_town: Any) -> None:

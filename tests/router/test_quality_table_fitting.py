@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from router import OutcomeTable, QualityError, QualityTable, fit_quality, join_outcomes, outcomes_from_scores
+from router import DataError, OutcomeTable, QualityError, QualityTable, fit_quality, join_outcomes, outcomes_from_scores
 from router.quality.advantage import lower_advantage, prior_strength
 from router.quality.cells import Cells
 from router.quality.clusters import spherical_kmeans, unit_means
@@ -51,6 +51,22 @@ def test_prompt_counts_in_each_domain_with_its_probability() -> None:
     assert counts["math"] == pytest.approx(0.8 + 0.1)
     assert counts["general"] == pytest.approx(0.05 + 0.6)
     assert table.score[table.labels.index("math"), 0] == pytest.approx(0.8 / 0.9)
+
+
+def test_row_counts_with_its_weight_through_selection_and_join() -> None:
+    rows = [("law", "a", 1.0), ("law", "a", 0.0), ("math", "a", 1.0)]
+    weighted, whole = outcomes_from_scores(rows, [0.75, 0.25, 0.5]), outcomes_from_scores([("math", "a", 0.0)])
+    table = fit_quality(join_outcomes([weighted, whole]))
+    assert table.score[:, 0].tolist() == pytest.approx([0.75, 0.5 / 1.5])
+    assert table.count[:, 0].tolist() == pytest.approx([1.0, 1.5])
+    assert fit_quality(weighted.rows([1, 2])).count[:, 0].tolist() == pytest.approx([0.25, 0.5])
+    assert join_outcomes([whole, whole]).weights is None
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0], [1.0, 1.5], [1.0, float("nan")]])
+def test_weights_that_do_not_fit_are_refused(weights: list[float]) -> None:
+    with pytest.raises(DataError, match="needs a weight for each score"):
+        outcomes_from_scores([("law", "a", 1.0), ("law", "a", 1.0)], weights)
 
 
 def test_given_domain_wins_over_the_scorer() -> None:
