@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Awaitable, Callable
 from importlib import import_module
 from typing import Any
 from urllib.parse import quote
@@ -57,12 +58,11 @@ def _answer_with_pages(app: FastAPI) -> None:
     handlers = dict(app.exception_handlers)
 
     def paged(kind: Any) -> Any:
-        before = handlers[kind]
+        before: Callable[[Request, Any], Awaitable[Response]] = handlers[kind]
 
         async def handle(request: Request, error: Any) -> Response:
             if request.url.path.startswith(f"{PATH}/") or _wants_data(request):
-                answer = before(request, error)
-                return await answer if hasattr(answer, "__await__") else answer
+                return await before(request, error)
             return _page(request, _as_ours(error))
 
         return handle

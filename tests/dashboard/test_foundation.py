@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
 
 from gateway.admin.access import COOKIE
+from gateway.admin.access import admin as admin_only
+from gateway.admin.access import viewer as viewers_too
 from gateway.dashboard.charts import Chart, Series
 from gateway.dashboard.formats import compact, money, number, percent, seconds, size
-from tests.admin.test_access import calls_of
+from tests.admin.test_access import calls_of, routes_of
 from tests.dashboard.conftest import HTML, Site, StartSite, browser, text_of
 from tests.fixtures_admin import ADMIN, VIEWER, bearer
 
@@ -21,24 +22,12 @@ from tests.fixtures_admin import ADMIN, VIEWER, bearer
 OPEN = {("GET", "/admin"), ("GET", "/admin/login"), ("POST", "/admin/login"), ("GET", "/admin/static/{digest}/{name}")}
 
 
-def routes_of(site: Site) -> Iterator[tuple[str, Any]]:
-    for route in site.admin.serving.app.routes:
-        nested = getattr(route, "effective_route_contexts", None)
-        if callable(nested):
-            yield from ((context.path, context.original_route) for context in nested())
-        else:
-            yield route.path, route
-
-
 async def test_every_page_has_exactly_one_guard_and_what_changes_something_is_for_administrators(site: Site) -> None:
-    from gateway.admin.access import admin as admin_only
-    from gateway.admin.access import viewer as viewers_too
-
     seen = 0
-    for path, route in routes_of(site):
+    for path, route in routes_of(site.admin):
         if path.startswith("/admin/api/"):
             continue
-        for method in route.methods:
+        for method in route.methods or ():
             guards = [call for call in calls_of(route.dependant) if call in (admin_only, viewers_too)]
             if (method, path) in OPEN:
                 assert guards == []
