@@ -12,7 +12,20 @@ from gateway.admin.access import CurrentPlane, Viewer
 from gateway.admin.answers import answer, encoded
 from gateway.admin.front import PATH, Front
 from gateway.admin.plane import Plane
-from gateway.admin.routes import config, fleet, health, keys, overview, records, reports, routing, system
+from gateway.admin.routes import (
+    config,
+    fleet,
+    health,
+    keys,
+    labels,
+    overview,
+    playground,
+    records,
+    reports,
+    routing,
+    scores,
+    system,
+)
 from gateway.error_answers import answer_errors_in_our_shape
 
 DESCRIPTION = (
@@ -46,7 +59,8 @@ def create_admin_app(plane: Plane, part: Part | None = None) -> tuple[FastAPI, F
     )
     app.state.plane = plane
     api = APIRouter(prefix=PATH)
-    for module in (overview, fleet, health, records, config, routing, keys, system, reports):
+    parts = (overview, fleet, health, records, config, routing, keys, system, reports, scores, labels, playground)
+    for module in parts:
         api.include_router(module.api)
 
     @api.get("/openapi.json", tags=["system"])

@@ -22,7 +22,7 @@ from gateway.admin.addresses import refused_reason
 from gateway.admin.errors import ConfigInvalid, Conflict, NotThere, StoreDown, explained, of_config, of_message
 from gateway.admin.threads import Threads
 from gateway.errors import Forbidden
-from gateway.generation import UNUSABLE
+from gateway.generation import UNUSABLE, Plan
 from gateway.reload import Outcome, Reload, Reloader
 from gateway.settings import Settings
 from gateway.settings_file import MAXIMUM_BYTES, ConfigError, Problem, parse
@@ -82,6 +82,14 @@ class ConfigFile:
 
     async def validate(self, text: str) -> Settings:
         """Check a configuration as a reload would. Changes nothing that is in use.
+
+        Raises:
+            ConfigInvalid: it cannot be used.
+        """
+        return (await self.plan(text)).settings
+
+    async def plan(self, text: str) -> Plan:
+        """Check a configuration and return all that follows from it. Changes nothing that is in use.
 
         Raises:
             ConfigInvalid: it cannot be used.
@@ -154,7 +162,7 @@ class ConfigFile:
         path = f"{self._reloader.source.path}"
         return ConfigInvalid([Problem(0, "", text.replace(path, "the file")) for text in result.problems])
 
-    def _check(self, text: bytes, *, trusted: bool) -> Settings:
+    def _check(self, text: bytes, *, trusted: bool) -> Plan:
         source = self._reloader.source
         if len(text) > MAXIMUM_BYTES:
             raise of_message(f"larger than {MAXIMUM_BYTES} bytes")
@@ -163,12 +171,11 @@ class ConfigFile:
             problems = [*self._fixed(settings), *([] if trusted else self._distrusted(settings))]
             if problems:
                 raise ConfigInvalid(problems)
-            self._gateway.plan(settings)
+            return self._gateway.plan(settings)
         except ConfigError as error:
             raise of_config(error) from error
         except UNUSABLE as error:
             raise of_message(str(error)) from error
-        return settings
 
     def _fixed(self, settings: Settings) -> list[Problem]:
         source = self._reloader.source
@@ -188,8 +195,10 @@ class ConfigFile:
         for name, expert in settings.named_experts().items():
             if expert.api_key_env is not None and expert.api_key_env not in variables:
                 problems.append(Problem(0, f"{name}.api_key_env", "names a variable that is not in admin.variables"))
-            for url in () if admin.allow_link_local else expert.upstreams:
-                reason = None if url in known_urls else refused_reason(url)
+            denied = (*self._gateway.settings.server.denied_networks, *settings.server.denied_networks)
+            for url in expert.upstreams:
+                known = url in known_urls
+                reason = None if known else refused_reason(url, link_local=admin.allow_link_local, denied=denied)
                 if reason is not None:
                     problems.append(Problem(0, f"{name}.upstreams", reason))
         return problems

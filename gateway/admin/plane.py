@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from gateway.admin.config_file import ConfigFile
 from gateway.admin.errors import NotThere
 from gateway.admin.principals import Tokens
+from gateway.admin.tail import Tail
 from gateway.admin.threads import Threads
 from gateway.keyring import AdminSessions, LoginThrottle
 from gateway.reload import Reloader
@@ -26,6 +27,7 @@ class Plane:
         gateway: the running gateway; its live state is read on the event loop.
         tokens: who may come in.
         sessions: who has come in at the dashboard.
+        tail: finished requests as they happen.
         reloader: takes over a changed file; None: the configuration comes from no file.
         config: changes that file; None as well then.
         history: configurations that were applied; None: none are kept.
@@ -40,6 +42,7 @@ class Plane:
     gateway: Gateway
     tokens: Tokens
     sessions: AdminSessions
+    tail: Tail
     reloader: Reloader | None = None
     config: ConfigFile | None = None
     history: ConfigHistory | None = None
@@ -89,4 +92,5 @@ def plane_of(
     config = None
     if reloader is not None:
         config = ConfigFile(gateway, reloader, history, threads)
-    return Plane(gateway, tokens, AdminSessions(tokens), reloader, config, history, workers, switches, threads=threads)
+    sessions, tail = AdminSessions(tokens), Tail(lambda: gateway.recorder)
+    return Plane(gateway, tokens, sessions, tail, reloader, config, history, workers, switches, threads=threads)

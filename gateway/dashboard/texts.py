@@ -11,6 +11,10 @@ EMPTY = {
     "no_traffic": "No request in this span of time.",
     "quality_disabled": "No quality table is configured (policy.quality_table).",
     "key_store_disabled": "No store of keys is configured (key_store).",
+    "key_store_unavailable": "The store of keys cannot be read just now.",
+    "history_unavailable": "The history of the configuration cannot be read just now.",
+    "current_unusable": "What the configuration in use names (artifact, quality table, environment) cannot be read any "
+    "more, so nothing can be decided anew.",
     "history_disabled": "No history of the configuration is kept (admin.database).",
 }
 REASONS: dict[str, str] = {

@@ -78,6 +78,14 @@ class View:
         """Return a whole page; `active` is the path of its `Nav`."""
         return self.renderer.answer(template, self.principal, active, status=status, view=self, **context)
 
+    async def page_in_thread(self, template: str, active: str, *, status: int = 200, **context: Any) -> Response:
+        """Return a page that takes more than a moment to fill: the event loop serves requests meanwhile.
+
+        Raises:
+            QueryTooSlowError: it took too long, or waited too long for others.
+        """
+        return await self.plane.threads.query(lambda: self.page(template, active, status=status, **context))
+
     def part(self, template: str, *, status: int = 200, **context: Any) -> Response:
         """Return a part of a page, for htmx to put in its place."""
         return html(self.renderer.fill(template, view=self, principal=self.principal, **context), status)

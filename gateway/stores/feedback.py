@@ -186,5 +186,32 @@ def read_rows(path: str) -> Iterator[dict[str, object]]:
             raise StoreError(f"{path}: {error}") from error
 
 
+def ratings_of(path: str, record_id: str, key: str) -> list[dict[str, object]]:
+    """Return what a key said of the answer of one of its requests, the newest first; none without a file.
+
+    Raises:
+        StoreError: the file cannot be read.
+    """
+    return _read(path, "record_id = ? AND key = ?", (record_id, key), 10)
+
+
+def rated(path: str, *, good: bool, good_from: float, limit: int) -> list[dict[str, object]]:
+    """Return the newest ratings from `good_from` on, or those below it; none without a file.
+
+    Raises:
+        StoreError: the file cannot be read.
+    """
+    return _read(path, f"score {'>=' if good else '<'} ?", (good_from,), limit)
+
+
+def _read(path: str, condition: str, values: Sequence[object], limit: int) -> list[dict[str, object]]:
+    statement = f"SELECT {', '.join(COLUMNS)} FROM feedback WHERE {condition} ORDER BY number DESC LIMIT ?"
+    try:
+        with closing(open_to_read(path, NAME, len(STEPS))) as connection:
+            return [dict(zip(COLUMNS, row, strict=True)) for row in connection.execute(statement, (*values, limit))]
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: {_name(error)}") from error
+
+
 def _name(error: BaseException) -> str:
     return getattr(error, "sqlite_errorname", type(error).__name__)

@@ -108,7 +108,8 @@ class FeedbackScore:
         domain: the right domain when the caller named it, else the request's.
         expert: who answered.
         score: 0 to 1.
-        confidence: the classifier's probability of `domain`; None when the caller named the domain.
+        confidence: the classifier's probability of `domain`, which the rating counts with; None when the caller named
+            the domain, in the rating or in the request.
         key: name of the caller's key, "" where the gateway is open.
     """
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 BUSY_S = 5.0
@@ -25,6 +25,8 @@ FINAL = frozenset(
         sqlite3.SQLITE_ERROR,
     }
 )
+
+BROKEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 class StoreError(RuntimeError):
@@ -79,6 +81,34 @@ def open_to_read(path: str, name: str, version: int) -> sqlite3.Connection:
         connection.close()
         raise StoreError(f"{path}: holds no {name} of version {version}; start the gateway once to bring it up to date")
     return connection
+
+
+def versions(path: str) -> dict[str, int]:
+    """Return the stores in a file with the version of their tables; none when there is no file.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    with _explained(path):
+        if not Path(path).is_file():
+            return {}
+        with closing(
+            sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)
+        ) as connection:
+            try:
+                rows = connection.execute("SELECT name, version FROM schema_version ORDER BY name").fetchall()
+            except sqlite3.OperationalError as error:
+                raise StoreError("has no stores of ours") from error
+    return {str(name): int(version) for name, version in rows}
+
+
+def is_broken(error: BaseException | None) -> bool:
+    """Tell whether an error of SQLite, or what caused it, means that the file is corrupt or no database."""
+    while error is not None:
+        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in BROKEN:
+            return True
+        error = error.__cause__
+    return False
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import yaml
 
-from gateway.admin.addresses import is_link_local, refused_reason
+from gateway.addresses import is_link_local
+from gateway.admin.addresses import refused_reason
 from tests.admin.conftest import Admin, StartAdmin
 from tests.admin.test_config import apply, changed, file_of
 

@@ -11,11 +11,8 @@ from typing import Any
 
 import pytest
 
-from gateway.admin.what_if import compare
 from gateway.stores.records import QueryTooSlow, RecordsUnavailable
 from gateway.stores.records.sqlite_reader import sqlite_queries
-from gateway.types import Catalog, Endpoint, Expert, Price, Timeouts
-from router import Thresholds
 from tests.admin.conftest import ADMIN, API, Admin, StartAdmin, bearer, code_of
 from tests.waiting import until
 
@@ -207,34 +204,6 @@ async def test_what_if_moves_requests_and_prices_them(admin: Admin) -> None:
     bodies: tuple[Any, ...] = (unknown, {"minimum_confidence": 2}, {"last": 10**9}, {"x": 1}, [], "x")
     for wrong in bodies:
         assert (await admin.post("/whatif", wrong)).status_code == 400
-
-
-def test_what_if_takes_figures_in_the_order_of_the_router() -> None:
-    def expert(name: str, price: float) -> Expert:
-        limits = Timeouts(1, 1, 1, 1)
-        return Expert(name, name, (), (), frozenset({Endpoint.CHAT}), frozenset(), limits, Price(price, price))
-
-    general, math = expert("generalist", 2), expert("math", 1)
-    catalog = Catalog({"generalist": general, "math": math}, general, {"math": math}, "v")
-    row = {
-        **{"decided": "generalist", "reason": "low_confidence", "domain": "math", "confidence": 0.6, "margin": 0.3},
-        **{"out_of_domain": None, "disagreement": 0.2, "cost": 2e-6, "input_tokens": 1, "output_tokens": 0},
-        "extra_cost": 0.0,
-    }
-    found = compare([row], Thresholds(default_confidence=0.5), catalog)
-    assert (found["moved_to_specialist"], found["after"]["cost"]) == (1, 1e-6)
-    assert compare([row], Thresholds(default_confidence=0.6), catalog)["moved_to_specialist"] == 1
-    for kept in (
-        Thresholds(default_confidence=0.61),
-        Thresholds(default_confidence=0.5, margin=0.31),
-        Thresholds(default_confidence=0.5, disagreement=0.1),
-    ):
-        assert compare([row], kept, catalog)["moved_to_specialist"] == 0
-    pinned = {**row, "reason": "pinned"}
-    assert compare([pinned], Thresholds(default_confidence=0.1), catalog)["movable"] == 0
-    unpriced = compare([{**row, "cost": None}], Thresholds(default_confidence=0.5), catalog)
-    assert (unpriced["unpriced"], unpriced["moved_to_specialist"]) == (1, 1)
-    assert compare([{**row, "decided": None}], Thresholds(), catalog)["requests"] == 0
 
 
 async def test_records_show_no_key_and_no_prompt(start_admin: StartAdmin, tmp_path: Path) -> None:

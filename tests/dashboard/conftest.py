@@ -58,7 +58,9 @@ class Site:
         """Wait until all finished requests are in the store."""
         records = self.admin.gateway.records
         assert records is not None
-        await until(lambda: records.state().queued == 0)
+        # Not `queued`: a batch is taken out of the queue before it is written.
+        finished = len(self.admin.town.gateway.recorder.records)
+        await until(lambda: records.state().written >= finished)
 
 
 StartSite = Callable[..., Awaitable[Site]]

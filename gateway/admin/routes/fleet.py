@@ -14,8 +14,11 @@ from starlette.responses import Response
 from gateway.admin.access import Admin, CurrentPlane, Viewer, note
 from gateway.admin.answers import Strict, accepts, answer, read_json
 from gateway.admin.errors import NotThere, StoreDown
+from gateway.admin.plane import Plane
 from gateway.generation import Generation
 from gateway.health import UpstreamState
+from gateway.keyring import Principal
+from gateway.leases import RECENT_S
 from gateway.types import Expert
 
 api = APIRouter(tags=["fleet"])
@@ -34,7 +37,7 @@ class Switch(Strict):
 async def experts(principal: Viewer, plane: CurrentPlane) -> Response:
     """Return every expert with what is configured and why it cannot answer now (`state` is `up` when it can)."""
     generation = plane.gateway.current
-    found = [_expert(generation, expert) for expert in generation.catalog.experts.values()]
+    found = [expert_row(generation, expert) for expert in generation.catalog.experts.values()]
     return answer({"experts": found, "currency": generation.settings.currency})
 
 
@@ -49,23 +52,33 @@ async def upstreams(principal: Viewer, plane: CurrentPlane) -> Response:
 async def switch(principal: Admin, plane: CurrentPlane, request: Request) -> Response:
     """Switch a server off or on until the gateway ends, in all workers within a second or two. Open requests go on."""
     wanted = await read_json(request, plane, Switch)
-    if wanted.url not in plane.gateway.current.fleet.states:
+    await switch_server(plane, principal, wanted.url, on=wanted.on)
+    state = plane.gateway.current.fleet.states.get(wanted.url)
+    return answer(None if state is None else _upstream(plane.gateway.current, state))
+
+
+async def switch_server(plane: Plane, principal: Principal, url: str, *, on: bool) -> None:
+    """Switch a server off or on in all workers, and write down who did.
+
+    Raises:
+        NotThere: no expert has such a server.
+        StoreDown: the other workers cannot be told; nothing is switched then.
+    """
+    if url not in plane.gateway.current.fleet.states:
         raise NotThere("No expert has such a server.", param="url", code="upstream_not_found")
     if plane.switches is not None:
         # First for all: half a switch is worse than none.
         try:
-            await plane.switches.tell(wanted.url, wanted.on)
+            await plane.switches.tell(url, on)
         except OSError as error:
             raise StoreDown("The other workers cannot be told now.", code="switch_failed") from error
-    fleet = plane.gateway.current.fleet
     with suppress(KeyError):  # a reload has removed it meanwhile
-        fleet.switch(wanted.url, on=wanted.on)
-    note(plane, principal, "upstream_on" if wanted.on else "upstream_off", upstream=wanted.url)
-    state = fleet.states.get(wanted.url)
-    return answer(None if state is None else _upstream(plane.gateway.current, state))
+        plane.gateway.current.fleet.switch(url, on=on)
+    note(plane, principal, "upstream_on" if on else "upstream_off", upstream=url)
 
 
-def _expert(generation: Generation, expert: Expert) -> Row:
+def expert_row(generation: Generation, expert: Expert) -> Row:
+    """Return an expert with what is configured, and why it cannot answer now."""
     fleet, price = generation.fleet, expert.price
     reason = fleet.state_of(expert)
     return {
@@ -87,7 +100,8 @@ def _expert(generation: Generation, expert: Expert) -> Row:
 
 
 def _upstream(generation: Generation, state: UpstreamState) -> Row:
-    now, breaker, load = time.monotonic(), state.breaker, state.load
+    now, breaker, load, error = time.monotonic(), state.breaker, state.load, state.last_error
+    tries, failed = state.recent.totals(now)
     sharing = (e for e in generation.catalog.experts.values() if any(u.url == state.url for u in e.upstreams))
     return {
         "url": state.url,
@@ -102,6 +116,10 @@ def _upstream(generation: Generation, state: UpstreamState) -> Row:
             "ejections": breaker.ejections,
             "busy_for_s": round(breaker.busy_s, 3),
         },
+        "last_error": None if error is None else {"code": error.code, "at": error.at, "by_probe": error.by_probe},
+        "recent": {"seconds": RECENT_S, "tries": tries, "failed": failed},
+        "probed_s_ago": None if state.probed_at is None else round(now - state.probed_at, 3),
+        "next_probe_in_s": None if state.next_probe_at is None else round(max(0.0, state.next_probe_at - now), 3),
         "share": round(state.share, 4),
         "inflight": state.inflight,
         "waiting": state.limiter.waiting,

@@ -14,6 +14,8 @@ from gateway.admin.access import CurrentPlane, Viewer
 from gateway.admin.answers import answer
 from gateway.admin.errors import QueryTooSlowError, StoreDown, explained
 from gateway.admin.plane import Plane
+from gateway.lately import RATE_S, Lately
+from gateway.retry_budget import RetryBudget
 from gateway.stores.records.queries import Queries, RollupFilter
 from gateway.stores.records.rollups import DAY_S, HOUR_S
 
@@ -39,6 +41,27 @@ async def overview(principal: Viewer, plane: CurrentPlane) -> Response:
     )
 
 
+def retry_budget(budget: RetryBudget) -> Row:
+    """Return how much of this worker's budget for further tries is in use, and how often it was not enough."""
+    return {
+        "taken": budget.retries,
+        "limit": budget.limit,
+        "waiting": budget.waiting,
+        "active": budget.active,
+        "exhausted": budget.exhausted,
+    }
+
+
+def lately(seen: Lately) -> Row:
+    """Return how long this worker itself took for its last requests, in seconds, and how many there are."""
+    p50, p95, p99 = seen.overhead(0.5, 0.95, 0.99)
+    rate = seen.rate()
+    return {
+        "overhead": {"requests": seen.timed, "p50": p50, "p95": p95, "p99": p99},
+        "rate": {"seconds": RATE_S, "requests_per_s": round(rate.per_s, 3), "failed": rate.failed},
+    }
+
+
 def _live(plane: Plane) -> Row:
     gateway = plane.gateway
     fleet, catalog = gateway.current.fleet, gateway.catalog
@@ -54,6 +77,8 @@ def _live(plane: Plane) -> Row:
         "requests_running": gateway.admission.inside,
         "requests_limit": gateway.admission.limit,
         "retries_running": gateway.retries.retries,
+        "retry_budget": retry_budget(gateway.retries),
+        **lately(gateway.lately),
         "experts": {"all": len(catalog.experts), "usable": sum(map(fleet.usable, catalog.experts.values()))},
         "upstreams": {
             "all": len(states),

@@ -37,6 +37,8 @@ Text = Annotated[str, Field(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Moment = Annotated[int, Field(ge=0, le=_LATEST_US)]
 Second = Annotated[int, Field(ge=0, le=_LATEST_S)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Below = Annotated[float, Field(ge=0, le=1.01)]
+Tokens = Annotated[int, Field(ge=0, le=_LATEST_S)]
 
 
 class PageQuery(Strict):
@@ -46,14 +48,35 @@ class PageQuery(Strict):
     limit: int = Field(50, ge=1, le=PAGE_ROWS, description="Most rows.")
     since_us: Moment = Field(0, description="From when on, microseconds since the epoch.")
     until_us: Moment = Field(_LATEST_US, description="Before when.")
-    domain: Text | None = None
-    chosen: Text | None = None
+    domain: Text | None = Field(None, description="Equal to this; `-`, here and below: has none.")
+    chosen: Text | None = Field(None, description="Who answered.")
+    decided: Text | None = Field(None, description="Who was decided for.")
     reason: Text | None = None
     key: Text | None = Field(None, description="The name of the caller's key.")
     policy: Text | None = None
+    endpoint: Text | None = None
+    variant: Text | None = None
+    error: Text | None = Field(None, description="The error's code.")
+    unpriced: Text | None = None
+    strategy: Text | None = None
+    finish: Text | None = None
+    conversation: Text | None = None
+    catalog_version: Text | None = None
+    status: Annotated[int, Field(ge=100, le=599)] | None = None
     status_class: Annotated[int, Field(ge=1, le=5)] | None = Field(None, description="First digit of the status.")
+    stream: bool | None = None
+    failed_over: bool | None = Field(None, description="A try failed before the one that answered.")
+    not_chosen: Text | None = Field(None, description="Somebody else answered.")
+    expert_tried: Text | None = Field(None, description="One of the tries was at this expert.")
+    upstream: Text | None = Field(None, description="One of the tries was at this server.")
     confidence_from: Share | None = None
-    confidence_below: Annotated[float, Field(ge=0, le=1.01)] | None = None
+    confidence_below: Below | None = None
+    margin_from: Share | None = None
+    margin_below: Below | None = None
+    out_of_domain_from: Share | None = None
+    out_of_domain_below: Below | None = None
+    input_tokens_from: Tokens | None = None
+    input_tokens_below: Tokens | None = None
 
     def wanted(self) -> RecordFilter:
         """Return it as the store takes it."""

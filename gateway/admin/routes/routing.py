@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -12,8 +11,8 @@ from starlette.responses import Response
 
 from gateway.admin.access import Admin, CurrentPlane, Viewer
 from gateway.admin.answers import Strict, accepts, answer, encoded, read_body, read_json
+from gateway.admin.confidence_report import compared
 from gateway.admin.errors import NotThere, explained, of_message
-from gateway.admin.what_if import compare
 from gateway.context import RequestContext
 from gateway.controls import read_controls
 from gateway.errors import InvalidRequest
@@ -21,16 +20,13 @@ from gateway.explain import explain
 from gateway.generation import Generation
 from gateway.openai import parse
 from gateway.settings import Settings
-from gateway.stores.records.breathing import breathing
-from gateway.stores.records.queries import RecordFilter
+from gateway.stores.records.columns import MOST_ROWS
 from gateway.types import Endpoint
 from gateway.variants import load_table
 from router import QualityTable, RouterError, Thresholds, artifact_card
 
 api = APIRouter(tags=["routing"])
 
-MOST_ROWS = 20_000
-PAGE_ROWS = 500
 # Of the card: what a person asks of a classifier. File digests and calibration are for loading.
 _CARD_LEAVES_OUT = ("files", "calibration")
 
@@ -133,8 +129,7 @@ async def what_if(principal: Viewer, plane: CurrentPlane, request: Request) -> R
 
     def ask() -> bytes:
         with explained():
-            rows = breathing(islice(queries.every(RecordFilter(), PAGE_ROWS), wanted.last))
-            found = compare(rows, thresholds, generation.catalog)
+            found = compared(queries, thresholds, generation.catalog, wanted.last)
         return encoded({**found, "thresholds": thresholds.as_dict(), "currency": generation.settings.currency})
 
     return answer(await plane.threads.query(ask))

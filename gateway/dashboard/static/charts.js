@@ -55,7 +55,7 @@ function marksOver(marks, text) {
       const start = left + width + 8 > bbox.left + bbox.width ? left - width - 4 : left + 4;
       if (start > lastX) {
         ctx.fillText(label, start, bbox.top + 12 * devicePixelRatio);
-        lastX = start + width;
+        lastX = start + width + 4 * devicePixelRatio;
       }
     }
     ctx.restore();
@@ -78,6 +78,12 @@ function nearest(plot, chart) {
   return found;
 }
 
+// A value without a neighbour makes no line: it is drawn as a point.
+function lonely(values) {
+  const missing = (i) => (values[i] ?? null) === null;
+  return [...values.keys()].filter((i) => !missing(i) && missing(i - 1) && missing(i + 1));
+}
+
 function seriesOf(chart, one, n, rows) {
   const hue = colour(`--s${(n % COLOURS) + 1}`);
   const bars = one.shape === "bars";
@@ -87,11 +93,16 @@ function seriesOf(chart, one, n, rows) {
     stroke: hue,
     width: bars ? 1 : 2,
     dash: filled ? undefined : DASHES[n % DASHES.length],
-    fill: filled ? faded(hue, chart.stacked ? 0.75 : 0.35) : undefined,
+    fill: filled ? chart.stacked ? hue : faded(hue, 0.35) : undefined,
     paths: bars ? uPlot.paths.bars({ size: [0.9, 60], align: 1 }) : undefined,
-    points: { show: one.values.length < 3 },
+    points: { show: !bars, size: 6, filter: () => lonely(one.values) },
     value: (plot, value, s, i) => (i === null || i === undefined ? "–" : written(rows[n][i], chart.unit, chart.currency)),
   };
+}
+
+// Bars stand to the right of their x, so the last one needs a place of its own.
+function room({ x, series }) {
+  return x.length > 1 && series.some((one) => one.shape === "bars") ? x.at(-1) - x.at(-2) : 0;
 }
 
 function options(chart, width) {
@@ -107,12 +118,12 @@ function options(chart, width) {
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1e3), "Etc/UTC"),
     cursor: { y: false, points: { size: 7 } },
     scales: {
-      x: { time },
+      x: { time, range: (plot, low, high) => [low, high + room(chart)] },
       y: { range: (plot, low, high) => [Math.min(0, low ?? 0), chart.top ?? ((high ?? 0) > 0 ? high * 1.08 : 1)] },
     },
     axes: [
       { ...axis, label: chart.xTitle || undefined, labelSize: 22, values: (plot, splits, i, space, step) => splits.map((x) => (time ? clock(x, step) : written(x, chart.xUnit))) },
-      { ...axis, size: 64, values: (plot, splits) => splits.map((y) => written(y, chart.unit, chart.currency)) },
+      { ...axis, size: (plot, values) => Math.max(48, 18 + 7 * Math.max(0, ...(values ?? []).map((text) => text.length))), values: (plot, splits) => splits.map((y) => written(y, chart.unit, chart.currency)) },
     ],
     series: [
       { label: time ? "UTC" : chart.xTitle, value: time ? "{YYYY}-{MM}-{DD} {HH}:{mm}" : (plot, x) => written(x, chart.xUnit) },

@@ -17,9 +17,9 @@ _ITEMS = 40
 _SLEEP_S = 0.00005
 
 
-def breathing(items: Iterable[Item]) -> Iterator[Item]:
+def breathing(items: Iterable[Item], every: int = _ITEMS) -> Iterator[Item]:
     """Return the same items, with a very short sleep after every few."""
     for place, item in enumerate(items, 1):
-        if not place % _ITEMS:
+        if not place % every:
             time.sleep(_SLEEP_S)
         yield item

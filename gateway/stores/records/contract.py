@@ -33,7 +33,7 @@ class RecordRow:
         at_us: when it came, microseconds since the epoch; with `id` the primary key.
         id: the request's id. Clients may give ids, so alone it is not unique.
         values: one for each of `tables.COLUMNS`.
-        attempts: `(expert, upstream, outcome, status)` of each try, in order.
+        attempts: `(expert, upstream, outcome, status, began_s, took_s)` of each try, in order.
     """
 
     at_us: int

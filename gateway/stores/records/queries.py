@@ -14,15 +14,17 @@ from typing import Any, Literal
 import orjson
 
 from gateway.stores.records.contract import QueryTooSlow, Run
+from gateway.stores.records.filters import LATEST_US as _LATEST_US
+from gateway.stores.records.filters import RecordFilter as RecordFilter
 from gateway.stores.records.histograms import CONFIDENCE, DURATION, FIRST_BYTE, MARGIN, Counts, part, total
 from gateway.stores.records.rollups import DAY_S, HOUR_S, MINUTE_S
-from gateway.stores.records.tables import ATTEMPT_COLUMNS, COLUMNS, FLAGS, PLACE, SUMS
+from gateway.stores.records.tables import ATTEMPT_COLUMNS, COLUMNS, FLAGS, JSON, PLACE, SUMS
 
 SCAN_ROWS = 100_000
+TRIES_SCAN_ROWS = 20_000
 PAGE_ROWS = 500
 ROLLUP_ROWS = 200_000
 MOST_POINTS = 750
-_LATEST_US = 2**62
 _CURSOR = re.compile(r"([0-9]{1,19})\.([\x21-\x7e]{0,500})")
 
 Dimension = Literal["domain", "chosen", "reason", "status_class"]
@@ -32,43 +34,6 @@ Row = dict[str, Any]
 
 class BadCursor(ValueError):
     """The cursor is none that a page gave."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecordFilter:
-    """Which requests are meant; None and empty mean all.
-
-    Attributes:
-        since_us: from when on, microseconds since the epoch.
-        until_us: before when.
-        domain, chosen, reason, key, policy: equal to this.
-        status_class: first digit of the status, 1 to 5.
-        confidence_from: at least so confident.
-        confidence_below: less confident than this.
-    """
-
-    since_us: int = 0
-    until_us: int = _LATEST_US
-    domain: str | None = None
-    chosen: str | None = None
-    reason: str | None = None
-    key: str | None = None
-    policy: str | None = None
-    status_class: int | None = None
-    confidence_from: float | None = None
-    confidence_below: float | None = None
-
-    def conditions(self) -> tuple[str, list[Any]]:
-        """Return the condition on a row apart from its time, and its parameters."""
-        names = ("domain", "chosen", "reason", "key", "policy")
-        found = [(f"{name} = ?", getattr(self, name)) for name in names if getattr(self, name) is not None]
-        if self.status_class is not None:
-            found += [("status >= ?", self.status_class * 100), ("status < ?", self.status_class * 100 + 100)]
-        if self.confidence_from is not None:
-            found.append(("confidence >= ?", self.confidence_from))
-        if self.confidence_below is not None:
-            found.append(("confidence < ?", self.confidence_below))
-        return " AND ".join(condition for condition, _ in found) or "1 = 1", [value for _, value in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +107,11 @@ class Queries:
     def __init__(self, run: Run) -> None:
         self._run = run
 
+    @property
+    def run(self) -> Run:
+        """How statements are run, for the queries of `columns` and `sums`."""
+        return self._run
+
     def page(self, wanted: RecordFilter, cursor: str | None = None, limit: int = 50) -> Page:
         """Return requests, newest first.
 
@@ -154,19 +124,22 @@ class Queries:
         where, parameters = "at_us >= ? AND (at_us, id) < (?, ?)", [wanted.since_us, before_us, before_id]
         order = "ORDER BY at_us DESC, id DESC"
         conditions, values = wanted.conditions()
+        scan_rows = scan_rows_of(wanted)
         scan = f"SELECT {', '.join(COLUMNS)} FROM record WHERE {where} {order} LIMIT ?"
         # No order outside: both databases keep that of the scan, and SQLite would sort all of it first (90 ms).
         rows = self._run(
             f"SELECT * FROM ({scan}) AS scanned WHERE {conditions} LIMIT ?",
-            [*parameters, SCAN_ROWS, *values, limit],
+            [*parameters, scan_rows, *values, limit],
         )
         if len(rows) == limit:
-            return Page([_row(row) for row in rows], _cursor(rows[-1]))
+            return Page([row_of_values(row) for row in rows], _cursor(rows[-1]))
         last = self._run(
-            f"SELECT at_us, id FROM record WHERE {where} {order} LIMIT 1 OFFSET ?", [*parameters, SCAN_ROWS - 1]
+            f"SELECT at_us, id FROM record WHERE {where} {order} LIMIT 1 OFFSET ?", [*parameters, scan_rows - 1]
         )
         # Rows written in between move the scan's end towards now; what was shown is not shown again.
-        return Page([_row(row) for row in rows], _cursor(min([*last, *rows[-1:]], key=_place)) if last else None)
+        return Page(
+            [row_of_values(row) for row in rows], _cursor(min([*last, *rows[-1:]], key=_place)) if last else None
+        )
 
     def find(self, request_id: str, key: str | None = None) -> Row | None:
         """Return a request with its `tries`, the latest where several have the id; with `key` only that key's own."""
@@ -181,15 +154,15 @@ class Queries:
         tries = self._run(
             f"SELECT {', '.join(names)} FROM attempt WHERE at_us = ? AND id = ? ORDER BY n LIMIT 100", rows[0][:2]
         )
-        return {**_row(rows[0]), "tries": [dict(zip(names, attempt, strict=True)) for attempt in tries]}
+        return {**row_of_values(rows[0]), "tries": [dict(zip(names, attempt, strict=True)) for attempt in tries]}
 
     def series(self, wanted: RollupFilter, by: Dimension | None = None, points: int = MOST_POINTS) -> list[Point]:
         """Return sums over time, the earliest first; spans without requests have no point. See `span_of`."""
         return self._summed(wanted, by, span_of(wanted, points), over_time=True)
 
-    def totals(self, wanted: RollupFilter, by: Dimension | None = None) -> list[Point]:
-        """Return sums over the whole time; `at_s` is its start."""
-        return self._summed(wanted, by, span_of(wanted), over_time=False)
+    def totals(self, wanted: RollupFilter, by: Dimension | None = None, points: int = MOST_POINTS) -> list[Point]:
+        """Return sums over the whole time; `at_s` is its start. Fewer points are wider bounds and less to read."""
+        return self._summed(wanted, by, span_of(wanted, points), over_time=False)
 
     def facets(self) -> dict[str, list[str]]:
         """Return which values have occurred in the columns that pages can filter by."""
@@ -238,6 +211,11 @@ class Queries:
         ]
 
 
+def scan_rows_of(wanted: RecordFilter) -> int:
+    """Return how many requests a page looks at, at most."""
+    return TRIES_SCAN_ROWS if wanted.asks_tries else SCAN_ROWS
+
+
 def span_of(wanted: RollupFilter, points: int = MOST_POINTS) -> int:
     """Return the finest span of rollups, in seconds, that gives at most `points` points: 60, 3600 or 86400."""
     for span_s in (MINUTE_S, HOUR_S):
@@ -257,14 +235,21 @@ def _equal(wanted: RollupFilter) -> tuple[str, list[str]]:
     return "".join(condition for condition, _ in found), [value for _, value in found]
 
 
-def _row(values: Sequence[Any]) -> Row:
+def row_of_values(values: Sequence[Any]) -> Row:
+    """Return a row by the names of `COLUMNS`: flags as booleans, JSON read."""
     row = dict(zip(COLUMNS, values, strict=True))
-    excluded = row["excluded"]
-    flags = {name: bool(row[name]) for name in FLAGS}
+    for name in FLAGS:
+        row[name] = bool(row[name])
+    for name in JSON:
+        row[name] = _object(row[name])
+    return row
+
+
+def _object(text: str | None) -> dict[str, Any]:
     try:
-        return {**row, **flags, "excluded": orjson.loads(excluded) if excluded else {}}
+        return orjson.loads(text) if text else {}
     except orjson.JSONDecodeError:  # cut at the longest text
-        return {**row, **flags, "excluded": {}}
+        return {}
 
 
 def _place(row: Sequence[Any]) -> tuple[Any, ...]:

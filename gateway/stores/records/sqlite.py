@@ -17,6 +17,7 @@ from pathlib import Path
 import orjson
 import structlog
 
+from gateway.stores.aside import put_aside
 from gateway.stores.records.breathing import breathing
 from gateway.stores.records.contract import (
     Batch,
@@ -47,7 +48,6 @@ log = structlog.get_logger(__name__)
 
 WAL_LIMIT_BYTES = 256 * 2**20
 _NOTES = 16
-_ASIDE = 2
 _CHECKPOINT_S = 0.1
 _BROKEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _REFUSED = frozenset({sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG})
@@ -182,16 +182,7 @@ class SqliteRecords:
         """Rename a corrupt file; none that was never ours, or that another worker has put in its place meanwhile."""
         if opened is None or opened != _identity(self._path) or self._lock is None or not self._lock.used:
             return False
-        path = Path(self._path)
-        older = sorted(path.parent.glob(f"{path.name}.corrupt-*[0-9]"))
-        for stale in older[: max(0, len(older) - _ASIDE + 1)]:
-            for suffix in ("", "-wal", "-shm"):
-                Path(f"{stale}{suffix}").unlink(missing_ok=True)
-        aside = f"{path}.corrupt-{time.time_ns()}"
-        for suffix in ("-wal", "-shm", ""):
-            with suppress(FileNotFoundError):
-                os.rename(f"{path}{suffix}", f"{aside}{suffix}")
-        self._note("store_moved_aside", file=Path(aside).name)
+        self._note("store_moved_aside", file=put_aside(Path(self._path)))
         return True
 
     def _note(self, kind: str, **detail: Value) -> None:

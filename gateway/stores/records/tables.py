@@ -40,7 +40,7 @@ JSON = ("excluded", "scores", "estimates")
 # What records do not have yet; NULL until they do.
 _LATER_TEXTS = ("trace_id",)
 # Since the second step.
-_ADDED_TEXTS = ("conversation",)
+_ADDED_TEXTS = ("conversation", "classifier")
 _ADDED_REALS = (
     *("minimum_margin", "maximum_out_of_domain", "maximum_disagreement", "receive_s", "queue_s", "connect_s"),
 )
@@ -146,8 +146,8 @@ def row_of(record: RouteRecord, attempts: Sequence[Attempt] = ()) -> RecordRow:
         ],
         _json(record.excluded),
         _json(record.scores),
-        _json(record.estimates),
-        record.conversation,
+        _json({name: (_rounded(quality, 4), _rounded(cost, 9)) for name, (quality, cost) in record.estimates.items()}),
+        *[None if text is None else clean(text) for text in (record.conversation, record.classifier)],
         *_reals(_ADDED_MEASURED(record)),
     )
     tries = tuple(
@@ -164,6 +164,10 @@ def _reals(values: Sequence[float | None]) -> list[float | None]:
 def _bounded(number: float) -> float | None:
     """Return what databases take of a number: NaN and infinite are nothing, and sums must fit 64 bits."""
     return min(max(number, -_LARGEST), _LARGEST) if -inf < number < inf else None
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 def _json(value: Mapping[str, object]) -> str | None:
