@@ -19,10 +19,13 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     /build/bin/pip --python /opt/pointsman/bin/python install --require-hashes --no-deps --only-binary :all: \
     -r deploy/requirements/serve.txt
-COPY pyproject.toml README.md LICENSE NOTICE ./
+COPY pyproject.toml README.md LICENSE NOTICE hatch_build.py package.json package-lock.json ./
 COPY gateway gateway
 COPY router router
-RUN /build/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels . \
+# The dashboard's browser libraries come with `gateway` where they were fetched before, else from npm by their hashes;
+# the optional secret `npmrc` is npm's configuration file.
+RUN --mount=type=secret,id=npmrc,target=/root/.npmrc \
+    /build/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels . \
  && /build/bin/pip --python /opt/pointsman/bin/python install --no-deps --no-index /wheels/pointsman-*.whl
 
 FROM ${PYTHON_IMAGE}

@@ -15,7 +15,7 @@ FUZZ_S ?= 600
 SOAK_S ?= 600
 BENCH_S ?= 2
 
-.PHONY: help demo test test-slow test-train test-vllm test-container faults soak fuzz bench lint format lock schema clean
+.PHONY: help demo test test-slow test-train test-vllm test-container test-browser vendor-pin faults soak fuzz bench lint format lock schema clean
 
 help: ## what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,10 +24,10 @@ demo: $(SERVE) ## simulated experts and the gateway on 127.0.0.1:8080
 	@$(BIN)/pointsman demo
 
 test: $(DEV) ## the quick suite, under two minutes
-	$(BIN)/python -m pytest -m "not slow and not vllm and not container" -n 4
+	$(BIN)/python -m pytest -m "not slow and not vllm and not container and not browser" -n 4
 
 test-slow: $(DEV) ## what starts whole processes, kills and fills them: minutes
-	$(BIN)/python -m pytest tests/faults tests/gateway tests/admin tests/limits tests/stores -m "slow and not vllm and not container" -n 2
+	$(BIN)/python -m pytest tests/faults tests/gateway tests/admin tests/dashboard tests/limits tests/stores -m "slow and not vllm and not container" -n 2
 
 test-train: $(TRAIN) ## the router's tests with the training libraries, in an environment of their own
 	$(TRAIN_VENV)/bin/python -m pytest tests/router -m "not vllm and not container"
@@ -51,6 +51,13 @@ bench: $(SERVE) ## other gateways and ours, in turn: a table in deploy/bench/res
 test-container: $(DEV) ## compose files and a real build of the image (Debian's buildah, root)
 	POINTSMAN_TEST_CONTAINER=1 $(BIN)/python -m pytest tests/deploy -m container
 
+test-browser: $(DEV) ## every page of the dashboard in Chromium; SHOTS=FOLDER keeps pictures of them
+	$(BIN)/python hatch_build.py --tests
+	$(BIN)/python -m pytest tests/e2e/browser -m browser -p no:xdist $(if $(SHOTS),--shots=$(SHOTS))
+
+vendor-pin: $(DEV) ## after a new version in package.json: lock it, write its hashes, put the files in place
+	$(BIN)/python hatch_build.py --pin
+
 lint: $(DEV) ## ruff and strict mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -73,7 +80,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pointsman needs Python 3.11 or newer; set PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 
-$(SERVE): $(VENV)/bin/python $(LOCKS)/serve.txt $(LOCKS)/build.txt pyproject.toml
+$(SERVE): $(VENV)/bin/python $(LOCKS)/serve.txt $(LOCKS)/build.txt pyproject.toml hatch_build.py package.json package-lock.json
 	$(PIP) -r $(LOCKS)/serve.txt -r $(LOCKS)/build.txt
 	$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --no-index -e .
 	@touch $@

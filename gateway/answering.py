@@ -19,7 +19,7 @@ from gateway.openai import ApiRequest
 from gateway.settings import LimitSettings, StrategySettings
 from gateway.strategies import NONE, Call, Job, Skip, Strategy
 from gateway.thresholds import check_domains
-from gateway.types import Catalog, Endpoint, Expert
+from gateway.types import Endpoint, Expert
 
 
 class Answering:
@@ -115,10 +115,11 @@ class Answering:
         finally:
             context.attempts = calls.attempts
             use.calls = len(calls.made)
-            _account(use, calls.made, None, context.catalog)
+            calls.estimate_stopped()
+            _account(use, calls.made, None)  # as it stays when nobody could answer, or the client left
         use.outcome = result.outcome
-        calls.settle(result.call)
-        _account(use, calls.made, result.call, context.catalog)
+        calls.note_answer(result.call)
+        _account(use, calls.made, result.call)
         return result.opened
 
 
@@ -148,7 +149,7 @@ def too_dear(experts: tuple[Expert, ...] | Skip, job: Job, context: RequestConte
     return Skip.PRICE_CAP if expected > limit else experts
 
 
-def _account(use: StrategyUse, made: list[Call], answering: Call | None, catalog: Catalog) -> None:
+def _account(use: StrategyUse, made: list[Call], answering: Call | None) -> None:
     """Sum up the tokens and the money that did not go into the answer."""
     use.extra, use.extra_cost, use.extra_known = Usage(0, 0), 0.0, True
     for call in made:

@@ -13,6 +13,7 @@ from gateway.endpoints import feedback, models, operations, route
 from gateway.endpoints.inference import InferenceEndpoint
 from gateway.error_answers import answer_errors_in_our_shape
 from gateway.guard import Guard, hosts_of
+from gateway.key_metrics import KeyMetrics
 from gateway.keyring import AdminTokens, KeyWatch
 from gateway.openapi import describe_data_plane, serve_documentation
 from gateway.record_keeping import ALONE, Share
@@ -91,6 +92,7 @@ def create_app(
     app.guard = Guard(app.answer, grants.build(settings), gateway.record_refusal)
     app.state.admin_tokens = AdminTokens({})
     keys = app.state.keys = KeyWatch(app.guard.keyring, app.state.admin_tokens, settings.key_store)
+    KeyMetrics(gateway.metrics.registry, keys)
     gateway.on_change.append(lambda generation: app.guard.change_keys(generation.grants))
     gateway.on_change.append(lambda generation: keys.follow(generation.settings.key_store))
     gateway.on_change.append(lambda generation: app.guard.change_hosts(hosts_of(generation.settings)))

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from enum import IntEnum, StrEnum
 from math import ceil, inf
 
+from gateway.causes import Cause, Causes
 from gateway.settings.reliability import BreakerSettings
 from gateway.window import Window
 
@@ -87,11 +88,11 @@ class Trial:
         if breaker is not None:
             breaker.succeeded(self)
 
-    def failed(self, failure: Failure) -> None:
-        """Note that there was no answer, or that it broke in the middle."""
+    def failed(self, failure: Failure, cause: Cause | None = None) -> None:
+        """Note that the request of this cause got no answer, or one that broke in the middle."""
         breaker, self._breaker = self._breaker, None
         if breaker is not None:
-            breaker.failed(self, failure)
+            breaker.failed(self, failure, cause)
 
     def saturated(self, retry_after_s: float | None) -> None:
         """Note that the server is busy, and for how long if it said so."""
@@ -130,7 +131,8 @@ class Breaker:
         self._spare = spare
         self._changed = changed
         self._clock = clock
-        self._window = Window(settings.window_s)
+        self._window, self._causes = Window(settings.window_s), Causes(settings.window_s)
+        self._doubted: Callable[[int], None] = lambda epoch: None
         self._in_a_row = dict.fromkeys(Failure, 0)
         self._epoch = 0
         self._open_until: float | None = None
@@ -192,11 +194,15 @@ class Breaker:
         settings: BreakerSettings,
         spare: Callable[[], bool],
         changed: Callable[[BreakerState, Why | None], None] | None = None,
+        doubted: Callable[[int], None] = lambda epoch: None,
     ) -> None:
-        """Take other limits, after a change of the configuration; what is known of the server stays."""
+        """Take other limits; what is known of the server stays.
+
+        `doubted` is called with the epoch of an ejection that one caller's requests may have caused; see `cleared`.
+        """
         if settings.window_s != self._settings.window_s:
-            self._window = Window(settings.window_s)
-        self._settings, self._spare = settings, spare
+            self._window, self._causes = Window(settings.window_s), Causes(settings.window_s)
+        self._settings, self._spare, self._doubted = settings, spare, doubted
         self._changed = changed or self._changed
 
     def begin(self) -> Trial:
@@ -234,7 +240,7 @@ class Breaker:
             self._in_a_row = dict.fromkeys(Failure, 0)
             self._proven, self._busy_in_a_row = True, 0
 
-    def failed(self, trial: Trial, failure: Failure) -> None:
+    def failed(self, trial: Trial, failure: Failure, cause: Cause | None = None) -> None:
         """See `Trial.failed`."""
         if trial.epoch != self._epoch:
             return
@@ -243,11 +249,22 @@ class Breaker:
             if trial.probe:
                 self._open(Why.PROBE)
             return
-        self._window.add(self._clock(), failed=True)
+        now = self._clock()
+        self._window.add(now, failed=True)
+        self._causes.note(cause if failure is Failure.SERVER else None, now)
         self._in_a_row[failure] += 1
-        why = self._why_open(trial)
-        if why is not None:
+        if (why := self._why_open(trial)) is not None:
             self._open(why)
+            told = failure is Failure.SERVER and why is not Why.PROBE
+            if told and not self._causes.independent(self._settings.server_failures, now):
+                self._doubted(self._epoch)
+
+    def cleared(self, epoch: int) -> None:
+        """End an ejection that was in doubt, as if it had not been: the server answers others."""
+        if epoch == self._epoch and self._open_until is not None:
+            self._ejections -= 1
+            self._close()
+            self._proven, self._ramp_from = True, -inf
 
     def saturated(self, trial: Trial, retry_after_s: float | None) -> None:
         """See `Trial.saturated`."""

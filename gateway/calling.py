@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -80,11 +79,15 @@ class RequestCalls:
         with self._cutoff.phase(call.expert.timeouts.idle_s, _idle):
             return await stream.read_chunk()
 
-    def settle(self, answering: Call) -> None:
-        """Note in the client's context who answered, and estimate what calls that were stopped have cost."""
+    def note_answer(self, answering: Call) -> None:
+        """Note in the client's context who answered."""
         context = self._contexts[self.made.index(answering)]
         self._context.chosen, self._context.usage = context.chosen, answering.usage
-        self._context.rewrite = context.rewrite
+        self._context.rewrite, self._context.finish = context.rewrite, context.finish
+        self._context.queue_s, self._context.connect_s = context.queue_s, context.connect_s
+
+    def estimate_stopped(self) -> None:
+        """Estimate what calls have cost that were stopped: they do not say so themselves."""
         for call in self._stopped:
             # One server gives the calls of one prompt about the same pace, so the last that finished tells best.
             alike = [other.usage for other in self.made if other.answered and other.expert is call.expert]
@@ -94,12 +97,19 @@ class RequestCalls:
         call, context = self._begin(experts)
         try:
             call.opened = await self._dispatcher.open(request, context, cutoff)
-        except (asyncio.CancelledError, UpstreamTimeout):
-            self._stopped.append(call)
+        except BaseException as error:  # a cancellation among them
+            self._note_stopped(call, context, error)
             raise
         call.usage = context.usage
         call.expert = context.catalog.experts[context.chosen or call.expert.name]
         return call
+
+    def _note_stopped(self, call: Call, context: RequestContext, error: BaseException) -> None:
+        """Note a call that we stopped while its server was at work; one whose server failed has cost nothing known."""
+        failed = isinstance(error, UpstreamError) and not isinstance(error, UpstreamTimeout)
+        if context.attempts and context.attempts[-1].sent and not failed:
+            call.expert = context.catalog.experts[context.attempts[-1].expert]
+            self._stopped.append(call)
 
     def _begin(self, experts: Sequence[Expert]) -> tuple[Call, RequestContext]:
         whole, number = self._context, len(self.made) + 1
@@ -107,7 +117,7 @@ class RequestCalls:
         # vLLM names an answer by its request's id and wants no two of one name at once.
         request_id = whole.request_id if number == 1 else f"{whole.request_id}-{number}"
         context = RequestContext(request_id, whole.endpoint, whole.catalog, grant=whole.grant)
-        context.running, context.conversation = whole.running, whole.conversation
+        context.running, context.conversation, context.started = whole.running, whole.conversation, whole.started
         context.decision = replace(whole.decision, expert=experts[0], fallbacks=tuple(experts[1:]))
         whole.dispatched = whole.dispatched or time.perf_counter()
         call = Call(experts[0])

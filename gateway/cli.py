@@ -159,14 +159,21 @@ def sim(config: ConfigPath = DEFAULT_CONFIG) -> None:
 def demo(
     config: ConfigPath = DEFAULT_CONFIG,
     port: Annotated[int | None, typer.Option(envvar="POINTSMAN_PORT", help="Port instead of server.port.")] = None,
+    dashboard: Annotated[bool, typer.Option(help="Show the dashboard, with stores that go with the demo.")] = True,
+    per_second: Annotated[
+        float, typer.Option(min=0, max=100, help="Requests of simulated callers in a second; 0: none, and no past.")
+    ] = 3.0,
 ) -> None:
-    """Start simulated experts and the gateway in front of them, and print what to try."""
+    """Start simulated experts, the gateway in front of them and its dashboard, and print what to try."""
     from gateway import server
-    from gateway.demo import CannotSimulate, run_demo
+    from gateway.demo import CannotSimulate, Extras, run_demo
+    from gateway.settings import MissingSecret
+    from gateway.thresholds import UnknownDomain
+    from router import RouterError
 
     try:
-        run_demo(config, _settings(config).with_address(None, port))
-    except (CannotSimulate, server.CannotServe) as error:
+        run_demo(config, _settings(config).with_address(None, port), Extras(dashboard, per_second))
+    except (CannotSimulate, server.CannotServe, RouterError, MissingSecret, UnknownDomain) as error:
         _fail(str(error))
 
 

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 
 from gateway.answers import Usage as Usage
 from gateway.conversation import Conversation
-from gateway.costs import Bill, bill_of
 from gateway.limits.reservation import Reservation
 from gateway.policies import Policy
 from gateway.retry_budget import Running
@@ -20,12 +19,20 @@ from router import DomainScores, Features, Thresholds
 
 @dataclass(slots=True)
 class Attempt:
-    """One try at one upstream. `outcome` is `ok`, `passed` (an error handed through) or an error code."""
+    """One try at one upstream. `outcome` is `ok`, `passed` (an error handed through) or an error code.
+
+    `sent` says that the upstream may have worked for it; it has not while the request waited for a place there.
+    It began `began_s` after the request came, and took `took_s` until it failed, or its answer was whole or, of a
+    stream, began.
+    """
 
     expert: str
     upstream: str
     outcome: str = "open"
     status: int | None = None
+    sent: bool = False
+    began_s: float | None = None
+    took_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -65,12 +72,14 @@ class RequestContext:
     features: Features | None = None
     scores: DomainScores | None = None
     thresholds: Thresholds | None = None
+    classifier: str | None = None
     grant: Grant = Grant()
     draw: float = 0.0
     variant: str = "live"
     conversation: Conversation | None = None
     session: Session | None = None
     routing: RoutingInput | None = None
+    estimates: tuple[Candidate, ...] = ()
     deciding: Policy | None = None
     decision: Decision | None = None
     shadow: Decision | None = None
@@ -91,12 +100,19 @@ class RequestContext:
     error: str | None = None
     scored_s: float | None = None
     dispatched: float | None = None
+    queue_s: float | None = None
+    connect_s: float | None = None
     first_byte: float | None = None
+    finish: str | None = None
     chosen: str | None = None
 
     def overhead_s(self) -> float:
         """Seconds of ours: from the body's last byte to the moment it was first sent on (or to now)."""
         return (self.dispatched or time.perf_counter()) - (self.received or self.started)
+
+    def since_start_s(self) -> float:
+        """Seconds since the request came."""
+        return time.perf_counter() - self.started
 
     @property
     def threshold(self) -> float | None:
@@ -111,6 +127,12 @@ class RequestContext:
         if self.routing is None or self.decision is None:
             return None
         return self.routing.candidate(self.decision.expert)
+
+    @property
+    def fell_back(self) -> bool:
+        """Another expert answered than was decided for, which failed; with a strategy its outcome says so."""
+        plain = self.strategy is None or self.strategy.outcome.startswith("skipped:")
+        return plain and self.decision is not None and self.chosen not in (None, self.decision.expert.name)
 
     @property
     def fallbacks(self) -> int:
@@ -184,91 +206,14 @@ class RouteRecord:
     prompt_token_estimate: int | None
     catalog_version: str
     resumed: int = 0
-
-
-def record_of(context: RequestContext) -> RouteRecord:
-    """Freeze a finished request."""
-    decision, scores, bill = context.decision, context.scores, _bill(context)
-    cached = context.cache == "hit"
-    # No expert has worked for an answer from the cache: its tokens were counted when it was made.
-    usage = Usage(0, 0, 0) if cached else context.usage
-    expert = context.catalog.experts.get(context.chosen) if context.chosen else None
-    first, expected, shadow = context.first_byte, context.expected, context.shadow
-    strategy = context.strategy or StrategyUse("")
-    return RouteRecord(
-        request_id=context.request_id,
-        timestamp=context.started_at,
-        endpoint=context.endpoint.value,
-        stream=context.stream,
-        request_model=context.request_model,
-        decided=decision.expert.name if decision else None,
-        chosen=context.chosen,
-        response_model=expert.model if expert else None,
-        domain=decision.domain if decision else None,
-        confidence=_rounded(decision.confidence) if decision else None,
-        margin=_rounded(scores.margin()) if scores is not None else None,
-        threshold=_rounded(context.threshold),
-        out_of_domain=_rounded(scores.out_of_domain) if scores is not None else None,
-        disagreement=_rounded(scores.disagreement) if scores is not None else None,
-        tier=scores.tier if scores is not None else None,
-        reason=decision.reason.value if decision else None,
-        policy=context.policy,
-        key=context.grant.name,
-        variant=context.variant,
-        session=context.session.expert if context.session else None,
-        excluded={name: why.value for name, why in context.excluded.items()},
-        expected_quality=_rounded(expected.quality) if expected else None,
-        expected_cost=_rounded(expected.cost, 9) if expected else None,
-        shadow_chosen=shadow.expert.name if shadow else None,
-        shadow_reason=shadow.reason.value if shadow else None,
-        status=context.status,
-        error=context.error,
-        attempts=len(context.attempts),
-        strategy=strategy.name or None,
-        strategy_outcome=strategy.outcome or None,
-        calls=context.calls,
-        rewritten=context.rewrite is not None,
-        rewrite=context.rewrite,
-        duration_s=round(time.perf_counter() - context.started, 6),
-        overhead_s=round(context.overhead_s(), 6),
-        classify_s=_rounded(context.scored_s, 6),
-        time_to_first_byte_s=_rounded(first - context.started, 6) if first is not None else None,
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cached_tokens=usage.cached_tokens,
-        extra_input_tokens=strategy.extra.input_tokens or 0,
-        extra_output_tokens=strategy.extra.output_tokens or 0,
-        extra_cost=round(strategy.extra_cost, 12),
-        cost=bill.cost,
-        baseline_cost=bill.baseline,
-        saving=bill.saving,
-        unpriced=bill.unpriced,
-        currency=context.catalog.currency,
-        price_version=context.catalog.price_version,
-        cache=context.cache,
-        cached=cached,
-        prompt_token_estimate=context.features.token_estimate if context.features else None,
-        catalog_version=context.catalog.version,
-        resumed=context.resumed,
-    )
-
-
-def _bill(context: RequestContext) -> Bill:
-    """Return what the whole request cost: the answer and what a strategy spent besides."""
-    catalog, strategy, decision = context.catalog, context.strategy, context.decision
-    expert, generalist = catalog.experts.get(context.chosen or ""), catalog.generalist
-    # Who names an expert has decided alone, so nothing was saved; and some endpoints the generalist cannot answer.
-    ours = decision is not None and decision.reason is not Reason.PINNED and context.endpoint in generalist.serves
-    return bill_of(
-        context.usage,
-        None if expert is None else expert.price,
-        generalist.price if ours else None,
-        answered=expert is not None,
-        extra_cost=0.0 if strategy is None else strategy.extra_cost,
-        extra_known=strategy is None or strategy.extra_known,
-        from_cache=context.cache == "hit",
-    )
-
-
-def _rounded(value: float | None, digits: int = 4) -> float | None:
-    return None if value is None else round(value, digits)
+    scores: dict[str, float] = field(default_factory=dict)
+    minimum_margin: float | None = None
+    maximum_out_of_domain: float | None = None
+    maximum_disagreement: float | None = None
+    estimates: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    receive_s: float | None = None
+    queue_s: float | None = None
+    connect_s: float | None = None
+    finish: str | None = None
+    conversation: str | None = None
+    classifier: str | None = None

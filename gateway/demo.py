@@ -1,18 +1,25 @@
-"""Starts simulated experts for a configuration, alone or with the gateway in front. Simulated things say so."""
+"""Starts simulated experts for a configuration, alone or with the gateway in front. Simulated things say so.
+
+The demo with the gateway shows the dashboard too, with requests of simulated callers and a made-up week before them:
+in stores of its own in a temporary folder, which goes with it. What a configuration names is never written to.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import typer
 
 from gateway import server
+from gateway.demo_site import Site, quiet, site_for
 from gateway.settings import ExpertSettings, Settings
 from gateway.sim.command import run as run_servers
 from gateway.sim.experts import SimExpert
@@ -33,7 +40,9 @@ Pointsman listens on {address}. The experts behind it are SIMULATED: no model ru
   curl -s {address}/v1/route -H 'content-type: application/json' \\
     -d '{{"model": "auto", "messages": [{{"role": "user", "content": "Can my landlord keep my deposit?"}}]}}'
 
-API documentation: {address}/docs    Metrics: {address}/metrics    Stop with Ctrl-C.
+API documentation: {address}/docs    Metrics: {address}/metrics
+{dashboard}
+Stop with Ctrl-C.
 """
 
 
@@ -53,7 +62,20 @@ def run_simulation(settings: Settings) -> None:
         raise CannotSimulate(f"a simulated expert cannot listen: {error.strerror or error}") from error
 
 
-def run_demo(config: Path, settings: Settings) -> None:
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What the demo has besides gateway and experts.
+
+    Attributes:
+        dashboard: pages about it, on a port of their own.
+        per_second: how many requests simulated callers send, on average; 0: none, and no week before.
+    """
+
+    dashboard: bool = True
+    per_second: float = 3.0
+
+
+def run_demo(config: Path, settings: Settings, extras: Extras) -> None:
     """Run simulated experts in a process of their own, and the gateway in this one.
 
     Raises:
@@ -61,25 +83,65 @@ def run_demo(config: Path, settings: Settings) -> None:
         gateway.server.CannotServe: see `server.run`.
     """
     expected = len(_servers(settings))
-    with _simulation(config, expected):
-        quiet = settings.server.model_copy(update={"log_requests": False, "log_level": "warning", "drain_grace_s": 0.0})
-        server.run(
-            settings.model_copy(update={"server": quiet}),
-            on_listening=lambda address: typer.echo(BANNER.format(address=address)),
-        )
+    with ExitStack() as stack:
+        stack.enter_context(_simulation(config, expected))
+        site: Site | None = None
+        if extras.dashboard:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pointsman-demo-")))
+            site = site_for(config, settings, folder)
+            if extras.per_second and site.may_be_filled:
+                typer.echo("Making up a week of requests, some seconds ...")
+                site.make_up_the_past()
+
+        def listening(address: str) -> None:
+            typer.echo(BANNER.format(address=address, dashboard=_about(site, extras.per_second)))
+            if site is not None and site.may_be_filled and extras.per_second:
+                stack.enter_context(_callers(address, extras.per_second, site.settings))
+
+        shown = quiet(settings) if site is None else site.settings
+        server.run(shown, source=None if site is None else site.source, on_listening=listening)
+
+
+def _about(site: Site | None, per_second: float) -> str:
+    """Return the banner's lines on the dashboard."""
+    if site is None:
+        return ""
+    told = f"\nDashboard: {site.url}"
+    told += f"\n  Log in with {site.token}" if site.token else "\n  Log in with a token of your configuration."
+    if not site.may_be_filled:
+        return f"{told}\n  No simulated callers: your configuration has records of its own, or wants keys."
+    if not per_second:
+        return told
+    return f"{told}\n  Simulated callers send {per_second:g} requests a second, and the week before is made up."
+
+
+@contextmanager
+def _callers(address: str, per_second: float, settings: Settings) -> Iterator[None]:
+    """Run simulated callers as a child."""
+    upstreams = sorted({url for expert in settings.named_experts().values() for url in expert.upstreams})
+    options = [part for url in upstreams for part in ("--upstream", url)]
+    with _child("gateway.sim.callers", address, "--per-second", str(per_second), *options):
+        yield
 
 
 @contextmanager
 def _simulation(config: Path, expected: int) -> Iterator[None]:
     """Run `pointsman sim` as a child and wait until its experts listen: it prints a line for each."""
-    command = [sys.executable, "-m", "gateway.cli", "sim", "--config", str(config)]
-    # Its own session: Ctrl-C reaches the gateway first, which then stops the child in order.
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    try:
+    with _child("gateway.cli", "sim", "--config", str(config)) as child:
         assert child.stdout is not None
         if not all(child.stdout.readline() for _ in range(expected)):
             raise CannotSimulate("the simulated experts did not start; what they said stands above")
         yield
+
+
+@contextmanager
+def _child(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a module of ours until the end of the block."""
+    command = [sys.executable, "-m", module, *arguments]
+    # Its own session: Ctrl-C reaches the gateway first, which then stops the child in order.
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        yield child
     finally:
         child.terminate()
         try:

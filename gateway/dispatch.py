@@ -18,6 +18,7 @@ import orjson
 from gateway.adapters import denies_model
 from gateway.answers import Opened
 from gateway.breaker import Rank
+from gateway.causes import cause_of
 from gateway.context import Attempt, RequestContext
 from gateway.cutoff import Cutoff
 from gateway.errors import (
@@ -32,13 +33,14 @@ from gateway.errors import (
 )
 from gateway.health import Fleet
 from gateway.leases import Lease, UpstreamState
+from gateway.limiter import Place
 from gateway.metrics import Metrics
 from gateway.openai import ApiRequest
 from gateway.opening import Opening
 from gateway.retry_budget import RetryBudget
 from gateway.rewriting import rewritten
 from gateway.settings import LimitSettings
-from gateway.streaming import note_usage
+from gateway.streaming import finish_of, note_usage
 from gateway.types import Endpoint, Expert, Reason
 from gateway.upstream import UpstreamClient, UpstreamResponse
 
@@ -79,10 +81,10 @@ class Dispatcher:
                     self._metrics.reliability.exhausted.inc()
                     break
                 self._metrics.retries.labels(context.attempts[-1].outcome).inc()
-            attempt = Attempt(expert.name, state.url)
+            attempt = Attempt(expert.name, state.url, began_s=context.since_start_s())
             context.attempts.append(attempt)
             try:
-                opened = await self._try(request, context, cutoff, expert, state)
+                opened = await self._timed(request, context, cutoff, expert, state)
             except UpstreamError as error:
                 attempt.outcome = error.code
                 self._note_failure(state, error)
@@ -103,6 +105,10 @@ class Dispatcher:
         if isinstance(failure, Opened):
             return failure
         raise failure or UpstreamUnreachable("The expert's servers are switched off.", code="upstream_disabled")
+
+    def note_resume(self, outcome: str) -> None:
+        """Count a stream that broke and was to go on at another server."""
+        self._metrics.reliability.resumes.labels(outcome).inc()
 
     async def _may_retry(self, context: RequestContext, failure: UpstreamError | Opened) -> bool:
         """Ask the budget; what cost no server anything is free."""
@@ -135,6 +141,23 @@ class Dispatcher:
                 (expert, best) for expert in decision.fallbacks for best in self._fleet.candidates(expert, key)[:1]
             )
 
+    async def _timed(
+        self, request: ApiRequest, context: RequestContext, cutoff: Cutoff, expert: Expert, state: UpstreamState
+    ) -> Opened:
+        attempt = context.attempts[-1]
+        try:
+            return await self._try(request, context, cutoff, expert, state)
+        finally:
+            attempt.took_s = context.since_start_s() - (attempt.began_s or 0.0)
+
+    async def _place(self, context: RequestContext, state: UpstreamState) -> Place:
+        """Wait for a place at a server, and note how long that took."""
+        asked = time.perf_counter()
+        try:
+            return await state.limiter.place(context.grant.name)
+        finally:
+            context.queue_s = (context.queue_s or 0.0) + time.perf_counter() - asked
+
     async def _try(
         self, request: ApiRequest, context: RequestContext, cutoff: Cutoff, expert: Expert, state: UpstreamState
     ) -> Opened:
@@ -144,10 +167,12 @@ class Dispatcher:
         if state.breaker.rank is Rank.SATURATED:
             seconds = str(max(1, ceil(state.breaker.busy_s)))
             raise UpstreamSaturated("The expert's servers are busy.", headers=(("retry-after", seconds),))
-        lease = Lease(state, await state.limiter.place(context.grant.name))
+        lease = Lease(state, await self._place(context, state), cause_of(context.grant.name, body))
+        context.attempts[-1].sent = True
         try:
             with cutoff.phase(timeouts.first_token_s if request.stream else timeouts.total_s, _no_first_token):
                 lease.response = await self._client.post(url, body, _headers(context, expert), timeouts.connect_s)
+                context.connect_s = lease.response.connect_s
                 opened = await self._read_opening(request, context, lease)
         except UpstreamError as error:
             lease.ended(error)
@@ -223,8 +248,10 @@ def _read_plain(body: bytes, context: RequestContext) -> None:
         if answer is not body:
             return
         raise UpstreamBadResponse("The expert's answer is not valid JSON.") from error
-    usage = parsed.get("usage") if isinstance(parsed, dict) else None
-    if isinstance(usage, dict):
+    if not isinstance(parsed, dict):
+        return
+    context.finish = finish_of(parsed)
+    if isinstance(usage := parsed.get("usage"), dict):
         note_usage(context.usage, usage)
 
 

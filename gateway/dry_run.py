@@ -116,12 +116,10 @@ def _compared(explained: dict[str, Any]) -> Iterator[str]:
     """Yield what every expert may do and is expected to, and what other policies would have decided."""
     yield f"experts       {'quality':>7} {'cost':>10}  (expected; a thousand such requests)"
     for name, expert in explained["experts"].items():
-        if not expert["eligible"]:
-            yield f"  {name:<12} {'not eligible: ' + expert['excluded']}"
-            continue
         quality, cost = expert["expected_quality"], expert["expected_cost"]
         shown = ("-" if quality is None else f"{quality:.3f}", "-" if cost is None else f"{cost * 1000:.4f}")
-        yield f"  {name:<12} {shown[0]:>7} {shown[1]:>10}"
+        why = "" if expert["eligible"] else f"  not eligible: {expert['excluded']}"
+        yield f"  {name:<12} {shown[0]:>7} {shown[1]:>10}{why}"
     yield "other policies"
     for name, decision in explained["policies"].items():
         if name != explained["policy"]:

@@ -19,7 +19,7 @@ PointsmanError
 │   └── HeadersTooLarge       431
 ├── ClientLeft                499, in records only: nobody is left to read it
 ├── UpstreamError             an expert's server failed: the next candidate may answer
-│   ├── UpstreamUnreachable   503
+│   ├── UpstreamUnreachable   503; as UpstreamForbidden where no upstream may be at the address
 │   ├── UpstreamReset         502
 │   ├── UpstreamSaturated     503, our own queue for the expert's servers is full or was too slow
 │   ├── UpstreamModelMissing  503, the server does not have the expert's model (LoRA adapter)
@@ -30,8 +30,7 @@ PointsmanError
 ├── TooManyConnections        503
 ├── ClientStalled             the client stopped reading its stream
 ├── Overloaded                503, the gateway itself takes no more
-├── FeedbackBusy              503
-├── FeedbackUnavailable       503
+├── FeedbackBusy, FeedbackUnavailable 503
 └── ShuttingDown              503
 """
 
@@ -266,6 +265,12 @@ class UpstreamUnreachable(UpstreamError):
 
     status = 503
     code = "upstream_unreachable"
+
+
+class UpstreamForbidden(UpstreamUnreachable):
+    """Its name means an address where no upstream may be: link-local, or in `server.denied_networks`."""
+
+    code = "upstream_forbidden"
 
 
 class UpstreamSaturated(UpstreamError):

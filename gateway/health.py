@@ -13,39 +13,28 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple, Self
+from typing import Self
 
 import structlog
 
 from gateway.adapters import AdapterLoader
 from gateway.breaker import BreakerState, Rank, Why
-from gateway.errors import UpstreamBadResponse, UpstreamError
+from gateway.errors import UpstreamError
 from gateway.leases import UpstreamState as UpstreamState
-from gateway.load import from_metrics
 from gateway.metrics import Metrics
-from gateway.model_list import listed
+from gateway.second_look import SecondLook
+from gateway.server_reading import ServerReader, note_models
 from gateway.settings import HealthSettings, TimeoutSettings
-from gateway.settings.reliability import BalancingSettings, BreakerSettings, ConcurrencySettings
+from gateway.settings.reliability import DEFAULTS
+from gateway.settings.reliability import Reliability as Reliability
 from gateway.spread import Spread
 from gateway.types import Catalog, Expert, Reason
-from gateway.upstream import UpstreamClient, UpstreamResponse
+from gateway.upstream import UpstreamClient
 
 log = structlog.get_logger(__name__)
 
 _MILDEST_FIRST = (None, Reason.SATURATED, Reason.ADAPTER_MISSING, Reason.UNHEALTHY)
 MODELS_EVERY = 12  # probes; while something is missing, and after a failure, the list is read with every one
-MODELS_LIMIT_BYTES = 2**21  # some 4,500 adapters
-
-
-class Reliability(NamedTuple):
-    """The settings that a fleet takes besides those of health."""
-
-    breaker: BreakerSettings = BreakerSettings()
-    concurrency: ConcurrencySettings = ConcurrencySettings()
-    balancing: BalancingSettings = BalancingSettings()
-
-
-DEFAULTS = Reliability()
 
 
 class Fleet:
@@ -76,11 +65,12 @@ class Fleet:
     ) -> None:
         self._tell = tell
         self._catalog = catalog
-        self._client = client
+        self._reader = ServerReader(client, timeouts.connect_s)
         self._metrics = metrics
         self._health = health
         self._timeouts = timeouts
         self._loader = AdapterLoader(client, metrics, timeouts.connect_s, health.interval_s)
+        self._second_look = SecondLook(client, timeouts)
         self._tasks: list[asyncio.Task[None]] = []
         self._sharing = _sharing(catalog)
         self._known = known or {}
@@ -89,7 +79,10 @@ class Fleet:
         self._spread = Spread(reliability.balancing, random.Random())
         for state in self.states.values():
             state.breaker.configure(
-                reliability.breaker, partial(self._spare, state), partial(self._announce, state.url)
+                reliability.breaker,
+                partial(self._spare, state),
+                partial(self._announce, state.url),
+                partial(self._second_look.take, state, self._sharing[state.url]),
             )
             limits = reliability.concurrency
             most = max(expert.max_open or limits.requests for expert in self._sharing[state.url])
@@ -127,6 +120,7 @@ class Fleet:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._second_look.stop()
 
     def _adopt(self, state: UpstreamState) -> bool:
         """Bring a server that is known already up to this catalog. Returns whether it has to be probed now."""
@@ -219,6 +213,7 @@ class Fleet:
         state.failures += 1
         if state.up and state.failures >= self._health.failures:
             log.warning("upstream_down", upstream=state.url, why=why)
+            self._tell("upstream_down", upstream=state.url, why=state.last_error.code if state.last_error else why)
             state.up = False
 
     def succeeded(self, state: UpstreamState) -> None:
@@ -226,64 +221,51 @@ class Fleet:
         state.failures = 0
         if not state.up:
             log.info("upstream_up", upstream=state.url)
+            self._tell("upstream_up", upstream=state.url)
             state.up = True
             state.breaker.ramp()
 
     def lost(self, state: UpstreamState, model: str) -> None:
         """Note that a server said it has no such model; the next probe reads its list again."""
         known = state.expected if state.models is None else state.models
-        _note_models(state, known - {model}, state.lengths)
+        note_models(state, known - {model}, state.lengths)
 
     async def _keep_probing(self, state: UpstreamState) -> None:
         while True:
             # Spread, so that replicas are not all probed in the same instant.
-            await asyncio.sleep(self._health.interval_s * random.uniform(0.8, 1.2))
+            pause_s = self._health.interval_s * random.uniform(0.8, 1.2)
+            state.next_probe_at = time.monotonic() + pause_s
+            await asyncio.sleep(pause_s)
             await self._probe(state)
 
     async def _probe(self, state: UpstreamState) -> None:
         try:
             async with asyncio.timeout(self._timeouts.health_s):
-                status = (await self._get(state, "/health"))[0]
+                status = await self._reader.health(state)
                 if status == 200 and (state.probes % MODELS_EVERY == 0 or state.failures or state.missing):
-                    await self._read_models(state)
+                    await self._reader.models(state)
                 if status == 200 and self._reads_load:
-                    await self._read_load(state)
+                    await self._reader.load(state)
         except (UpstreamError, TimeoutError) as error:
             # One failed first probe is enough: nothing is known in the server's favour yet.
             state.failures += self._health.failures if not state.probes else 0
+            state.went_wrong(error.code if isinstance(error, UpstreamError) else "health_timeout", by_probe=True)
             self.failed(state, type(error).__name__)
             state.breaker.checked(False)
         else:
             state.breaker.checked(status == 200)
-            self.succeeded(state) if status == 200 else self.failed(state, f"health {status}")
+            if status == 200:
+                self.succeeded(state)
+            else:
+                state.went_wrong(f"health_status_{status}", by_probe=True)
+                self.failed(state, f"health {status}")
             state.probes += 1
+        state.probed_at = time.monotonic()
 
     async def _reread_models(self, state: UpstreamState) -> None:
         with suppress(UpstreamError, TimeoutError):
             async with asyncio.timeout(self._timeouts.health_s):
-                await self._read_models(state)
-
-    async def _read_models(self, state: UpstreamState) -> None:
-        try:
-            status, body = await self._get(state, "/v1/models")
-        except UpstreamBadResponse:
-            # Longer than we read: nothing is known then, but nothing is wrong with the server.
-            status, body = 0, b""
-        _note_models(state, *listed(status, body))
-
-    async def _read_load(self, state: UpstreamState) -> None:
-        with suppress(UpstreamBadResponse):
-            status, page = await self._get(state, "/metrics")
-            load = from_metrics(page, time.monotonic()) if status == 200 else None
-            state.load = load or state.load
-
-    async def _get(self, state: UpstreamState, path: str) -> tuple[int, bytes]:
-        headers = {"authorization": state.authorization} if state.authorization else {}
-        response: UpstreamResponse = await self._client.get(state.url + path, headers, self._timeouts.connect_s)
-        try:
-            return response.status, await response.read_all(MODELS_LIMIT_BYTES)
-        finally:
-            response.close()
+                await self._reader.models(state)
 
 
 def _sharing(catalog: Catalog) -> dict[str, list[Expert]]:
@@ -298,12 +280,3 @@ def _sharing(catalog: Catalog) -> dict[str, list[Expert]]:
 def _state(url: str, experts: list[Expert]) -> UpstreamState:
     key = next((expert.authorization for expert in experts if expert.authorization is not None), None)
     return UpstreamState(url, key, expected=frozenset(expert.model for expert in experts))
-
-
-def _note_models(state: UpstreamState, models: frozenset[str] | None, lengths: dict[str, int]) -> None:
-    before = state.missing
-    state.models, state.lengths = models, lengths
-    for model in sorted(state.missing - before):
-        log.warning("model_missing", upstream=state.url, model=model)
-    for model in sorted(before - state.missing):
-        log.info("model_listed", upstream=state.url, model=model)

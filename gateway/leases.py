@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from gateway.breaker import Breaker, Failure
+from gateway.causes import Cause
 from gateway.errors import (
     PointsmanError,
     UpstreamBadResponse,
     UpstreamBroke,
+    UpstreamError,
     UpstreamReset,
     UpstreamTimeout,
     UpstreamUnreachable,
@@ -19,6 +22,7 @@ from gateway.load import UNKNOWN, Load
 from gateway.retry_after import retry_after_s
 from gateway.settings.reliability import BreakerSettings, ConcurrencySettings
 from gateway.upstream import UpstreamResponse
+from gateway.window import Window
 
 # All else (our key refused, a redirect, no such model, our own queue full) says nothing about the server's health.
 _FAILURES: dict[type[PointsmanError], Failure] = {
@@ -32,9 +36,28 @@ _BROKEN = frozenset({500, 502, 504})
 _BUSY = frozenset({429, 503})
 
 
+RECENT_S = 300.0
+"""How far back the counts of tries look that administrators are shown."""
+
+
 def _limiter() -> Limiter:
     limits = ConcurrencySettings()
     return Limiter(limits.requests, limits.queue, limits.queue_s)
+
+
+@dataclass(frozen=True, slots=True)
+class LastError:
+    """What went wrong last at a server; for people, nothing is decided by it.
+
+    Attributes:
+        code: an error's code, or `status_503`; of a probe `health_timeout`, `health_status_503` or an error's code.
+        at: when, UTC.
+        by_probe: a check of ours saw it and no request.
+    """
+
+    code: str
+    at: datetime
+    by_probe: bool = False
 
 
 @dataclass(slots=True)
@@ -46,6 +69,10 @@ class UpstreamState:
         expected: served model names that experts of ours have at this server.
         models: served model names it lists; None while that is not known, which counts as having all.
         lengths: context limit in tokens by served model name.
+        last_error: what went wrong last; None when nothing has since the start.
+        recent: tries of the last `RECENT_S` seconds, and how many of them failed or found the server busy.
+        probed_at: when the last probe ended, by the monotonic clock; None before the first.
+        next_probe_at: when the next one begins.
     """
 
     url: str
@@ -61,6 +88,20 @@ class UpstreamState:
     breaker: Breaker = field(default_factory=lambda: Breaker(BreakerSettings()), repr=False)
     limiter: Limiter = field(default_factory=_limiter, repr=False)
     load: Load = UNKNOWN
+    last_error: LastError | None = None
+    recent: Window = field(default_factory=lambda: Window(RECENT_S), repr=False)
+    probed_at: float | None = None
+    next_probe_at: float | None = None
+
+    def went_wrong(self, code: str, *, by_probe: bool = False) -> None:
+        """Note what went wrong; of a request it counts as a failed try."""
+        self.last_error = LastError(code, datetime.now(UTC), by_probe)
+        if not by_probe:
+            self.recent.add(time.monotonic(), failed=True)
+
+    def went_well(self) -> None:
+        """Count a try that got its answer."""
+        self.recent.add(time.monotonic(), failed=False)
 
     @property
     def share(self) -> float:
@@ -84,9 +125,10 @@ class Lease:
         response: the answer, once there is one.
     """
 
-    __slots__ = ("_place", "_state", "_trial", "response")
+    __slots__ = ("_cause", "_place", "_state", "_trial", "response")
 
-    def __init__(self, state: UpstreamState, place: Place) -> None:
+    def __init__(self, state: UpstreamState, place: Place, cause: Cause | None = None) -> None:
+        self._cause = cause
         self._state: UpstreamState | None = state
         self._place = place
         self._trial = state.breaker.begin()
@@ -103,7 +145,12 @@ class Lease:
         if error is None:
             self._trial.succeeded()
         elif failure is not None:
-            self._trial.failed(failure)
+            self._trial.failed(failure, self._cause)
+        if self._state is not None:
+            if error is None:
+                self._state.went_well()
+            elif isinstance(error, UpstreamError):
+                self._state.went_wrong(error.code)
         self.close()
 
     def answered(self, status: int, retry_after: str | None) -> None:
@@ -113,7 +160,12 @@ class Lease:
         elif status < 400:
             self._trial.succeeded()
         elif status in _BROKEN:
-            self._trial.failed(Failure.SERVER)
+            self._trial.failed(Failure.SERVER, self._cause)
+        if self._state is not None:
+            if status in _BUSY or status >= 500:
+                self._state.went_wrong(f"status_{status}")
+            else:
+                self._state.went_well()
         self.close()
 
     def close(self) -> None:

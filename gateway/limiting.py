@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from gateway.cache import Outcome
 from gateway.context import RequestContext, RouteRecord
 from gateway.limits.accounts import Accounts
@@ -13,14 +16,19 @@ from gateway.stores.spending import SpendingFile
 AFTER_S = 30.0
 
 
-def make_limits(settings: Settings) -> Limits:
+def make_limits(settings: Settings, tell: Callable[..., None] = lambda kind, **detail: None) -> Limits:
     """Return limits; nothing is opened yet.
+
+    Args:
+        settings: the configuration.
+        tell: called with the kind and the details of what happens to the file of money.
 
     Raises:
         MissingSecret: the variable with the Valkey server's address is not set.
     """
     quotas = settings.quotas
-    store = None if quotas.database is None else SpendingFile(quotas.database)
+    moved = partial(_tell_moved, tell)
+    store = None if quotas.database is None else SpendingFile(quotas.database, moved)
     accounts = Accounts(hold_s=settings.timeouts.total_s + AFTER_S)
     if quotas.valkey is None:
         return Limits(quotas, store=store, accounts=accounts)
@@ -30,6 +38,10 @@ def make_limits(settings: Settings) -> Limits:
 
     url = secret(quotas.valkey.url_env) or ""
     return Limits(quotas, valkey=ValkeyLimits(Wire(quotas.valkey, url), quotas.valkey.prefix), accounts=accounts)
+
+
+def _tell_moved(tell: Callable[..., None], name: str) -> None:
+    tell("spending_moved_aside", file=name)
 
 
 def in_same_place(quotas: QuotaSettings, running: QuotaSettings) -> tuple[QuotaSettings, tuple[str, ...]]:

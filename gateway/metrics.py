@@ -233,6 +233,8 @@ class Metrics:
                 self.client_aborts.inc()
             elif record.error in SHED:
                 self._child(self.reliability.shed, record.error).inc()
+        if record.resumed:
+            self._child(self.reliability.resumes, "failed" if record.error else "succeeded").inc()
         if record.classify_s is not None:
             self.classify.observe(record.classify_s)
         self._observe_scores(record)

@@ -14,6 +14,7 @@ import orjson
 from gateway.errors import InvalidRequest, ModelNotFound
 from gateway.field_checks import check_fields, check_work
 from gateway.media import media_in
+from gateway.parts import check_parts
 from gateway.settings import LimitSettings, PassThroughSettings
 from gateway.types import Capability, Endpoint
 from router import Features, extract, extract_text
@@ -166,6 +167,7 @@ def _check_messages(body: dict[str, Any], limits: LimitSettings) -> None:
         raise InvalidRequest("`messages` must be a non-empty list.", param="messages")
     if len(messages) > limits.messages:
         raise InvalidRequest(f"`messages` may have {limits.messages} entries at most.", param="messages")
+    check_parts(messages, limits.parts, "messages")
     for index, message in enumerate(messages):
         if not isinstance(message, dict):
             raise InvalidRequest(f"`messages[{index}]` must be an object.", param=f"messages[{index}]")
@@ -212,8 +214,10 @@ def _check_responses_input(body: dict[str, Any], limits: LimitSettings) -> None:
     given = body.get("input")
     if not isinstance(given, str | list) or given == []:
         raise InvalidRequest("`input` must be a string or a non-empty list.", param="input")
-    if isinstance(given, list) and len(given) > limits.messages:
-        raise InvalidRequest(f"`input` may have {limits.messages} entries at most.", param="input")
+    if isinstance(given, list):
+        if len(given) > limits.messages:
+            raise InvalidRequest(f"`input` may have {limits.messages} entries at most.", param="input")
+        check_parts(given, limits.parts, "input")
 
 
 _CHECKS = {

@@ -10,9 +10,10 @@ from gateway import refusals
 from gateway.budgets import Budgets
 from gateway.context import RequestContext
 from gateway.controls import Controls
-from gateway.conversation import read_conversation
+from gateway.conversation import Conversation, read_conversation
 from gateway.eligibility import Demand, eligible, exclusion
 from gateway.errors import Forbidden, InvalidRequest
+from gateway.fallbacks import MOST_FALLBACKS, chosen_by, embedding_decision, with_specialists
 from gateway.health import Fleet
 from gateway.language import detect
 from gateway.limits.downgrade import cheapest
@@ -61,9 +62,11 @@ class Pipeline:
         self._budgets = budgets
         self._sessions = sessions
         self._policies = policies_of(settings, settings.policy)
+        self._fallbacks = MOST_FALLBACKS if settings.policy.specialist_fallback else 0
         self._shadow = None if settings.shadow is None else settings.shadow.load()
         self._languages_matter = any(expert.languages for expert in catalog.experts.values())
         self.thresholds = live.thresholds
+        self.variants = (live,) if canary is None else (live, canary)
 
     async def decide(self, request: ApiRequest, context: RequestContext, controls: Controls) -> Decision:
         """Run phases 3 to 5 and leave features, scores and decision in the context.
@@ -96,7 +99,7 @@ class Pipeline:
         locked = context.decision is not None and context.decision.reason is Reason.TOOL_LOCK
         if routing is None or context.deciding is None or locked:
             return {}
-        return {name: policy.choose(routing) for name, policy in self._policies.items()}
+        return {name: chosen_by(policy, routing) for name, policy in self._policies.items()}
 
     async def _decide(self, request: ApiRequest, context: RequestContext, controls: Controls) -> Decision:
         wanted = wanted_by(request.model, self._catalog)
@@ -104,24 +107,23 @@ class Pipeline:
             self._policy(None, controls.policy, context)  # one that does not exist is told whatever `model` says
         if wanted.expert is not None:
             self._check_named(wanted.expert, request, context, controls)
+            if request.body.get("tools") or request.body.get("functions"):
+                # Without tools no loop can open, and who names an expert does not pay for a session.
+                self._recognise_named(request, context, controls)
             return Decision(wanted.expert, Reason.PINNED)
-        if wanted.domain is not None:
-            routing = self._routing(request, context, controls, self._live, Reason.NO_TEXT)
-            context.routing, expert = routing, self._catalog.by_domain[wanted.domain]
-            return replace(routing.take(expert, Reason.REQUESTED_DOMAIN), domain=wanted.domain)
-        context.policy, policy = self._policy(wanted.policy, controls.policy, context)
+        if wanted.domain is None:
+            context.policy, policy = self._policy(wanted.policy, controls.policy, context)
         if request.endpoint is Endpoint.EMBEDDINGS:
-            routing = self._routing(request, context, controls, self._live, Reason.NO_TEXT)
-            return Decision(self._embedding_expert(routing), Reason.CAPABILITY)
+            return self._embedding(request, context, controls, wanted.domain)
+        if wanted.domain is not None:
+            return self._of_domain(wanted.domain, request, context, controls)
         return await self._routed(request, context, controls, policy, asked=bool(wanted.policy or controls.policy))
 
     async def _routed(
         self, request: ApiRequest, context: RequestContext, controls: Controls, policy: Policy, *, asked: bool
     ) -> Decision:
         context.features = features_of(request)
-        conversation = read_conversation(request, context.grant.name, controls.session)
-        context.conversation, context.draw = conversation, conversation.draw
-        context.session = self._sessions.recall(conversation) if self._settings.sessions.enabled else None
+        conversation = self._recognise(request, context, controls)
         variant = self._variant(context)
         if variant is not self._live and not asked and context.grant.policy is None:
             context.policy, policy = variant.policy_name, variant.policy
@@ -133,6 +135,34 @@ class Pipeline:
                 return replace(decision, domain=context.session.domain)
         scored = await self._score(request, context, variant)
         return self._choose(request, context, controls, variant, scored)
+
+    def _of_domain(self, domain: str, request: ApiRequest, context: RequestContext, controls: Controls) -> Decision:
+        routing = context.routing = self._routing(request, context, controls, self._live, Reason.NO_TEXT)
+        self._recognise_named(request, context, controls)
+        decision = replace(routing.take(self._catalog.by_domain[domain], Reason.REQUESTED_DOMAIN), domain=domain)
+        return with_specialists(decision, routing, None, self._fallbacks)
+
+    def _embedding(
+        self, request: ApiRequest, context: RequestContext, controls: Controls, domain: str | None
+    ) -> Decision:
+        routing = self._routing(request, context, controls, self._live, Reason.NO_TEXT)
+        decision = embedding_decision(routing, domain)
+        refused = routing.excluded.get(decision.expert.name)
+        if refused in REFUSING:
+            demand = self._demand(request, 0, None, context, controls)
+            raise refusals.named(decision.expert, refused, demand, self._budgets.resets_in_s(context.grant))
+        return decision
+
+    def _recognise(self, request: ApiRequest, context: RequestContext, controls: Controls) -> Conversation:
+        conversation = read_conversation(request, context.grant.name, controls.session)
+        context.conversation, context.draw = conversation, conversation.draw
+        context.session = self._sessions.recall(conversation) if self._settings.sessions.enabled else None
+        return conversation
+
+    def _recognise_named(self, request: ApiRequest, context: RequestContext, controls: Controls) -> None:
+        """Begin or go on with a session here too: a tool loop that a named expert opened is its own to end."""
+        if self._settings.sessions.enabled and request.endpoint is not Endpoint.EMBEDDINGS:
+            self._recognise(request, context, controls)
 
     def _choose(
         self,
@@ -147,13 +177,13 @@ class Pipeline:
         assert policy is not None
         assert conversation is not None
         routing = context.routing = self._routing(request, context, controls, variant, scored)
-        decision = policy.choose(routing)
+        decision = chosen_by(policy, routing)
         if session is not None:
             loop, settings = conversation.tool_loop, self._settings.sessions
             decision = stay(decision, routing, policy, session, tool_loop=loop, settings=settings)
         if self._shadow is not None and decision.reason is not Reason.TOOL_LOCK:
-            context.shadow = self._shadow.choose(routing)
-        return decision
+            context.shadow = chosen_by(self._shadow, routing)
+        return with_specialists(decision, routing, policy, self._fallbacks)
 
     async def _score(self, request: ApiRequest, context: RequestContext, variant: Variant) -> DomainScores | Reason:
         """Score the routing text and, where earlier turns are part of it, the last turn alone; see `readings`."""
@@ -168,7 +198,7 @@ class Pipeline:
             scored = await score(context.features.text)
         context.scored_s = time.perf_counter() - started
         context.scores = None if isinstance(scored, Reason) else scored
-        context.thresholds = variant.thresholds
+        context.thresholds, context.classifier = variant.thresholds, variant.scorer.scorer.version
         return scored
 
     def _policy(self, asked: str | None, header: str | None, context: RequestContext) -> tuple[str, Policy]:
@@ -212,14 +242,14 @@ class Pipeline:
         everybody = variant.estimator.estimate(
             scores, size.prompt_tokens, size.max_tokens, size.answers, stream=request.stream
         )
-        language = detect(features.text) if self._languages_matter else None
+        context.estimates, language = everybody, detect(features.text) if self._languages_matter else None
         demand = self._demand(request, size.longest_tokens, language, context, controls)
         context.cost_limit = _least(demand.price_cap, demand.budget_left)
         candidates, excluded = eligible(everybody, demand, context.grant, self._fleet)
         context.excluded = excluded
         if not candidates:
             raise refusals.nobody(excluded, demand, self._budgets.resets_in_s(context.grant))
-        if self._budgets.thrifty(context.grant):
+        if self._budgets.thrifty(context.grant) and request.endpoint is not Endpoint.EMBEDDINGS:
             candidates, excluded = cheapest(candidates, excluded)
             context.excluded = excluded
         return RoutingInput(
@@ -232,6 +262,7 @@ class Pipeline:
             excluded=excluded,
             unscored=scored if isinstance(scored, Reason) else Reason.NO_TEXT,
             draw=context.draw,
+            key=context.grant.name,
         )
 
     def _demand(
@@ -263,14 +294,6 @@ class Pipeline:
         if reason in REFUSING:
             context.excluded = {expert.name: reason}
             raise refusals.named(expert, reason, demand, self._budgets.resets_in_s(context.grant))
-
-    def _embedding_expert(self, routing: RoutingInput) -> Expert:
-        """Return the first expert that embeds, up or down.
-
-        Vectors of different models do not compare, so neither the text nor a failure may change the model.
-        """
-        refused = {name for name, reason in routing.excluded.items() if reason in REFUSING}
-        return next(expert for name, expert in self._catalog.experts.items() if name not in refused)
 
 
 def _least(*limits: float | None) -> float | None:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from gateway.stores.records.tables import COLUMNS, FLAGS, TYPES
+from gateway.stores.records.tables import COLUMNS, FLAGS, JSON, TYPES
 
 PIECE_ROWS = 5_000
 # What spreadsheets take for a formula (OWASP, CSV injection).
@@ -53,6 +53,16 @@ def _write_csv(rows: Iterable[Row], target: BinaryIO) -> None:
         text.detach()
 
 
+def csv_piece(rows: Iterable[Row], *, head: bool) -> bytes:
+    """Return some rows as CSV, after the columns' names where `head` is set; for files sent in pieces."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    if head:
+        writer.writerow(COLUMNS)
+    writer.writerows([_cell(row[name]) for name in COLUMNS] for row in rows)
+    return text.getvalue().encode()
+
+
 def _cell(value: Any) -> Any:
     if isinstance(value, dict):
         value = orjson.dumps(value).decode()
@@ -71,7 +81,7 @@ def _write_parquet(rows: Iterable[Row], target: BinaryIO) -> None:
     schema = arrow.schema(fields)
     with parquet.ParquetWriter(target, schema, compression="zstd") as writer:
         for piece in _pieces(rows):
-            flat = [{**row, "excluded": orjson.dumps(row["excluded"]).decode()} for row in piece]
+            flat = [{**row, **{name: orjson.dumps(row[name]).decode() for name in JSON}} for row in piece]
             writer.write_table(arrow.Table.from_pylist(flat, schema=schema))
 
 

@@ -11,6 +11,7 @@ from typing import Self
 
 from gateway.context import RequestContext, RouteRecord
 from gateway.metrics import Metrics
+from gateway.prompt_keeping import PromptKeeping
 from gateway.record_metrics import RecordMetrics
 from gateway.record_writer import RecordWriter, WriterState
 from gateway.settings.records import RecordSettings
@@ -42,6 +43,10 @@ class RecordKeeping:
         metrics: where the writer is shown.
         share: this process's part.
 
+    Attributes:
+        queries: what can be asked of the store.
+        prompts: what is kept of prompts, beside it.
+
     Raises:
         StoreError: the store cannot be used.
         MissingSecret: the environment variable is not set.
@@ -51,20 +56,24 @@ class RecordKeeping:
         self.queries = queries(settings)
         rules = retention(settings) if share.tidies else None
         self._writer = RecordWriter(open_store(settings, group=share.group), rules, queue_rows=settings.queue_rows)
+        self.prompts = PromptKeeping(settings, tidies=share.tidies)
         RecordMetrics(metrics.registry, self._writer.state)
 
     async def __aenter__(self) -> Self:
         """Begin to write."""
         self._writer.__enter__()
+        await self.prompts.__aenter__()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """Write what waits, for some seconds at most."""
+        await self.prompts.__aexit__(*exc)
         await asyncio.to_thread(self._writer.close)
 
     def note(self, context: RequestContext, record: RouteRecord) -> None:
         """Take a finished request; costs a microsecond and never fails."""
         self._writer.note(context, record)
+        self.prompts.note(context, record)
 
     def event(self, kind: str, **detail: Value) -> None:
         """Take something that happened to the gateway, to be shown beside the requests of its time."""

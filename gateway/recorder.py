@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from gateway.context import RequestContext, RouteRecord, record_of
+from gateway.context import RequestContext, RouteRecord
+from gateway.finishing import record_of
 from gateway.logs import RequestLog
 from gateway.metrics import Metrics
 

@@ -41,6 +41,17 @@ class ReliabilityMetrics:
             "Requests whose further try the retry budget did not allow.",
             registry=registry,
         )
+        self.forbidden = Counter(
+            "pointsman_upstream_forbidden",
+            "Connections that were not opened because no upstream may be at the address.",
+            registry=registry,
+        )
+        self.resumes = Counter(
+            "pointsman_resumes",
+            "Streams that broke and were to go on at another server, by outcome.",
+            ("outcome",),
+            registry=registry,
+        )
         self.retrying = Gauge("pointsman_retries_running", "Requests at a further try.", registry=registry)
         self.inside = Gauge("pointsman_requests_running", "Requests inside the gateway.", registry=registry)
         self.admission_limit = Gauge(

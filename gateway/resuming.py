@@ -179,12 +179,25 @@ async def open_elsewhere(
     Raises:
         ClientLeft: nobody waits any more.
     """
+    opened = None
+    dispatcher.note_resume("attempted")
+    try:
+        opened = await _open_elsewhere(resuming, dispatcher, context, cutoff)
+    finally:
+        if opened is None:
+            dispatcher.note_resume("failed")
+    return opened
+
+
+async def _open_elsewhere(
+    resuming: Resumption, dispatcher: Dispatcher, context: RequestContext, cutoff: Cutoff
+) -> Opened | None:
     running, decision = context.running, context.decision
     if running is None or decision is None or not await running.retry(context.grant.name):
         return None
     # vLLM names an answer by its request's id, and the first server may still be at work under this one.
     second = RequestContext(f"{context.request_id}-2", context.endpoint, context.catalog, grant=context.grant)
-    second.running, second.conversation = running, context.conversation
+    second.running, second.conversation, second.started = running, context.conversation, context.started
     second.decision = replace(decision, expert=_expert(context), fallbacks=())
     second.avoided = context.attempts[-1].upstream
     try:

@@ -76,6 +76,11 @@ class RetryBudget:
         return self._units.running
 
     @property
+    def waiting(self) -> int:
+        """Further tries that wait for a unit."""
+        return self._units.waiting
+
+    @property
     def limit(self) -> int:
         """Units there are now."""
         return self._units.limit

@@ -7,8 +7,10 @@ lone prompt is never delayed for company, and under load the batch grows by itse
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from queue import SimpleQueue
 from typing import Self
 
 import structlog
@@ -23,6 +25,8 @@ log = structlog.get_logger(__name__)
 # A scorer that fails ten times in a row is not asked for some seconds: each call costs a core that others could use.
 BREAKER = BreakerSettings(server_failures=10, ejection_s=5, longest_ejection_s=60)
 
+_Rows = list[DomainScores] | None
+_Job = tuple[list[str], asyncio.AbstractEventLoop, "asyncio.Future[_Rows]"]
 _Waiting = tuple[str, asyncio.Future[DomainScores | None]]
 
 
@@ -52,7 +56,7 @@ class AsyncScorer:
         self._batch_size = batch_size
         self._queue_size = queue_size
         self._waiting: deque[_Waiting] = deque()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer")
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._pump: asyncio.Task[None] | None = None
 
     @property
@@ -73,7 +77,9 @@ class AsyncScorer:
 
     async def __aenter__(self) -> Self:
         """Run the scorer once, so that the first request does not pay for its warm-up."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._score_batch, ["warm up"])
+        # A daemon: a scorer that hangs must not keep the process from ending.
+        threading.Thread(target=self._work, name="scorer", daemon=True).start()
+        await self._in_thread(["warm up"])
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -81,7 +87,7 @@ class AsyncScorer:
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.gather(self._pump, return_exceptions=True)
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._jobs.put(None)
 
     async def score(self, text: str) -> DomainScores | Reason:
         """Return the scores of one prompt, or the reason why there are none."""
@@ -103,17 +109,30 @@ class AsyncScorer:
         return Reason.SCORER_ERROR if scores is None else scores
 
     async def _run_batches(self) -> None:
-        loop = asyncio.get_running_loop()
         while batch := self._next_batch():
             trial = self._breaker.begin()
             try:
-                rows = await loop.run_in_executor(self._thread, self._score_batch, [text for text, _ in batch])
+                rows = await self._in_thread([text for text, _ in batch])
                 trial.succeeded() if rows is not None else trial.failed(Failure.SERVER)
             finally:
                 trial.close()
             for index, (_, answer) in enumerate(batch):
                 if not answer.done():
                     answer.set_result(None if rows is None else rows[index])
+
+    def _in_thread(self, texts: list[str]) -> asyncio.Future[_Rows]:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[_Rows] = loop.create_future()
+        self._jobs.put((texts, loop, answer))
+        return answer
+
+    def _work(self) -> None:
+        """Run in the scorer's thread until told to stop. An executor's futures would cost as much as a small scorer."""
+        while (job := self._jobs.get()) is not None:
+            texts, loop, answer = job
+            rows = self._score_batch(texts)
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_settle, answer, rows)
 
     def _next_batch(self) -> list[_Waiting]:
         """Take the next prompts; those whose request gave up are dropped unscored."""
@@ -135,6 +154,11 @@ class AsyncScorer:
             return None
         log.error("scorer_error", error="bad_output", prompts=len(texts))
         return None
+
+
+def _settle(answer: asyncio.Future[_Rows], rows: _Rows) -> None:
+    if not answer.done():
+        answer.set_result(rows)
 
 
 def _announce(state: BreakerState, why: Why | None) -> None:

@@ -25,6 +25,7 @@ from gateway.feedback import Feedback
 from gateway.generation import Generation, Plan, Running, plan
 from gateway.health import Fleet, Reliability
 from gateway.lag import Lag
+from gateway.lately import Lately
 from gateway.limit_metrics import LimitMetrics
 from gateway.limiting import AFTER_S, make_limits, used_by
 from gateway.metrics import Metrics
@@ -56,6 +57,7 @@ class Gateway:
 
     Attributes:
         records: where finished requests are kept; None when they are not.
+        prompts: kept prompts and people's labels, beside the records; None without those.
         draining: the process is about to end; no load balancer should send anything more.
         on_change: told of every generation that comes into use, the first one too, on the event loop.
 
@@ -67,7 +69,8 @@ class Gateway:
     def __init__(self, settings: Settings, *, scorer: Scorer | None = None, share: Share = ALONE) -> None:
         self.metrics = Metrics()
         self.pace = Pace()
-        self.limits = make_limits(settings)
+        self.lately = Lately()
+        self.limits = make_limits(settings, self.event)
         self.budgets = Budgets(limits=self.limits)
         LimitMetrics(self.metrics.registry, self.limits)
         self.retries = RetryBudget(settings.retries)
@@ -79,11 +82,12 @@ class Gateway:
         self.draining = False
         self.on_change: list[Callable[[Generation], None]] = []
         self._scorers = Scorers(scorer)
-        self._client = UpstreamClient()
+        self._client = UpstreamClient(lambda at: self.settings.forbids(at), self.metrics.reliability.forbidden.inc)
         self._first = plan(settings, self._scorers)
         self.feedback = self._make_feedback(settings.feedback)
         observers: tuple[Observer, ...] = (self._learn, self._spend, self._remember, self._keep_for_rating)
         self.records = RecordKeeping(settings.records, self.metrics, share) if settings.records.wanted else None
+        self.prompts = None if self.records is None else self.records.prompts
         if self.records is not None:
             observers = (*observers, self.records.note)
         self.recorder = Recorder(self.metrics, log_requests=settings.server.log_requests, observers=observers)
@@ -193,6 +197,7 @@ class Gateway:
 
     def _learn(self, context: RequestContext, record: RouteRecord) -> None:
         self.pace.note(record, context.answers)
+        self.lately.note(record)
 
     def _spend(self, context: RequestContext, record: RouteRecord) -> None:
         if context.reservation is not None:
@@ -204,11 +209,14 @@ class Gateway:
             return
         # Without a count the server has at least read the prompt.
         tokens = (record.input_tokens or record.prompt_token_estimate or 0) + (record.output_tokens or 0)
-        self.sessions.remember(conversation, continued(context.session, decision, record.chosen, tokens))
+        session = continued(context.session, decision, record.chosen, tokens, record.conversation or "")
+        self.sessions.remember(conversation, session)
 
     def _keep_for_rating(self, context: RequestContext, record: RouteRecord) -> None:
         if self.feedback is not None:
             self.feedback.remember(context, record)
+            if self.prompts is not None:
+                self.prompts.remember(context, record)
 
     def _make_feedback(self, settings: FeedbackSettings) -> Feedback | None:
         if settings.database is None:

@@ -33,6 +33,7 @@ _ENDINGS = {
     Endpoint.MESSAGES: (b"message_stop", re.compile(rb"(?:^|[\r\n])event: ?message_stop[\r\n]")),
 }
 
+LONGEST_FINISH = 40
 # What of an event's bytes is one token, or the few that vLLM puts into one event; the second is none after all.
 _TOKENS = {
     Endpoint.COMPLETIONS: (b'"text":', b'"text":""'),
@@ -52,6 +53,7 @@ class StreamRelay:
     Attributes:
         usage: token counts, as far as seen.
         finished: the stream said that it is complete.
+        finish: why it ended, as the stream said; None when it did not.
         failure: what the stream said went wrong; it ends there, and the event that said so is held back.
     """
 
@@ -65,6 +67,7 @@ class StreamRelay:
         self._held = b""
         self.usage = Usage()
         self.finished = False
+        self.finish: str | None = None
         self.failure: PointsmanError | None = None
 
     def feed(self, chunk: bytes) -> bytes:
@@ -136,6 +139,7 @@ class StreamRelay:
         if isinstance(payload.get("error"), dict | str):
             self.failure = UpstreamBroke("The expert's engine failed in the middle of its answer.")
             self.finished = False
+        self.finish = finish_of(payload) or self.finish
         holder = payload.get("response") or payload.get("message") or payload
         usage = holder.get("usage") if isinstance(holder, dict) else None
         if isinstance(usage, dict):
@@ -149,6 +153,21 @@ def note_usage(known: Usage, reported: dict[str, Any]) -> None:
     known.input_tokens = _count(reported, "prompt_tokens", "input_tokens", known.input_tokens)
     known.output_tokens = _count(reported, "completion_tokens", "output_tokens", known.output_tokens)
     known.cached_tokens = cached if isinstance(cached, int) else known.cached_tokens
+
+
+def finish_of(payload: dict[str, Any]) -> str | None:
+    """Return why an answer ended, in its API's own word, from the whole answer or a stream's event."""
+    choices, delta, response = payload.get("choices"), payload.get("delta"), payload.get("response", payload)
+    found: object = None
+    if isinstance(choices, list):
+        reasons = [choice.get("finish_reason") for choice in choices if isinstance(choice, dict)]
+        found = next((reason for reason in reasons if reason), None)
+    elif isinstance(delta, dict) or "stop_reason" in payload:  # messages
+        found = delta.get("stop_reason") if isinstance(delta, dict) else payload["stop_reason"]
+    elif isinstance(response, dict) and response.get("object") == "response":
+        details = response.get("incomplete_details")
+        found = (details.get("reason") if isinstance(details, dict) else None) or response.get("status")
+    return found[:LONGEST_FINISH] if isinstance(found, str) else None
 
 
 def error_event(error: PointsmanError, endpoint: Endpoint) -> bytes:

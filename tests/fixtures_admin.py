@@ -81,9 +81,12 @@ async def start_admin(
         monkeypatch.setenv(name, value)
     async with AsyncExitStack() as stack:
 
-        async def start(*, workers: int = 1, records: bool = True, part: Part | None = None, **sections: Any) -> Admin:
+        async def start(
+            *, workers: int = 1, records: bool | dict[str, Any] = True, part: Part | None = None, **sections: Any
+        ) -> Admin:
             chosen = {"port": 0, "token_env": "T_ADMIN", "viewer_token_env": "T_VIEWER", **sections.pop("admin", {})}
-            stored = {"records": {"database": str(tmp_path / "records.db")}} if records else {}
+            more = records if isinstance(records, dict) else {}
+            stored = {"records": {"database": str(tmp_path / "records.db"), **more}} if records else {}
             town = await start_town(admin=chosen, **{**stored, **sections})
             config = await stack.enter_async_context(configured(town, tmp_path / "experts.yaml"))
             tokens = AdminTokens(named_tokens(config.gateway.settings))

@@ -16,11 +16,14 @@ import uvicorn
 
 from gateway import server
 from gateway.app import create_app
-from gateway.context import RequestContext, RouteRecord, record_of
+from gateway.context import RequestContext, RouteRecord
+from gateway.finishing import record_of
 from gateway.metrics import Metrics
 from gateway.recorder import Observer, Recorder
 from gateway.settings import Settings
+from gateway.sim.listening import settled, stop_listening
 from router import ScoreBatch, Scorer, Thresholds
+from tests.connections import hang_up
 from tests.waiting import until
 
 LABELS = ("math", "coding", "health", "general")
@@ -155,7 +158,10 @@ class _PromptServer(uvicorn.Server):
         await self.leaving.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for listener in (*self.servers, *(sockets or ())):
+        for serving in self.servers:
+            stop_listening(serving)
+        await settled()
+        for listener in sockets or ():
             listener.close()
         for connection in tuple(self.server_state.connections):
             connection.shutdown()
@@ -164,6 +170,9 @@ class _PromptServer(uvicorn.Server):
         for task in self.server_state.tasks:
             task.cancel()
         await self.lifespan.shutdown()
+        for connection in tuple(self.server_state.connections):
+            connection.transport.abort()  # a client that takes no answer keeps it open until its bytes are gone
+        await settled()
 
 
 @asynccontextmanager
@@ -213,6 +222,7 @@ async def send_raw(url: str, request: bytes, *, timeout_s: float = 5) -> RawAnsw
             headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines[1:] if line)}
             length = headers.get("content-length")
             body = await reader.readexactly(int(length)) if length else await reader.read()
+        seconds = time.perf_counter() - started
     finally:
-        writer.close()
-    return RawAnswer(int(lines[0].split()[1]), headers, body, time.perf_counter() - started)
+        await hang_up(writer)
+    return RawAnswer(int(lines[0].split()[1]), headers, body, seconds)

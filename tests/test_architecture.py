@@ -14,11 +14,11 @@ HTTP = {"aiohttp", "httpx", "httpx2", "fastapi", "starlette", "uvicorn", "reques
 
 # Each layer may import those before it; modules of one line may import each other.
 LAYERS = [
-    {"errors", "callers", "types", "media", "language", "answers", "sse"},
+    {"addresses", "errors", "callers", "types", "media", "language", "answers", "sse"},
     {"rewriting", "costs"},
     {"policies", "strategies", "settings"},
     {"limits"},
-    {"fair_queue", "retry_after", "load", "model_list", "window"},
+    {"causes", "fair_queue", "retry_after", "load", "model_list", "window"},
     {"breaker", "limiter", "admission", "spread"},
     {"retry_budget"},
     {
@@ -26,6 +26,7 @@ LAYERS = [
         "settings_file",
         "catalog",
         "openai",
+        "parts",
         "request_size",
         "context",
         "grants",
@@ -40,9 +41,10 @@ LAYERS = [
         "fallbacks",
         "filestamps",
     },
-    {"logs", "budgets", "pace", "lately"},
+    {"logs", "budgets", "pace", "lately", "finishing"},
     {"upstream"},
     {"leases"},
+    {"second_look"},
     {"reliability_metrics"},
     {
         "metrics",
@@ -60,8 +62,8 @@ LAYERS = [
     },
     {"limiting", "metrics_sum", "record_writer", "record_export", "keyring"},
     {"shared_metrics", "shared_switches"},
-    {"adapters"},
-    {"record_metrics", "limit_metrics"},
+    {"adapters", "server_reading"},
+    {"record_metrics", "limit_metrics", "key_metrics", "prompt_keeping"},
     {"health", "recorder", "record_keeping", "variants", "feedback", "scorers", "lag"},
     {"eligibility", "replay"},
     {"refusals"},
@@ -80,6 +82,8 @@ LAYERS = [
     {"draining"},
     {"workers"},
     {"server"},
+    {"demo_history"},
+    {"demo_site"},
     {"demo"},
     {
         "cli_data",
@@ -100,20 +104,20 @@ OWNERS = {
     "aiohttp": {"gateway/upstream.py"},
     "prometheus_client": {
         f"gateway/{name}.py"
-        for name in ("metrics", "metrics_sum", "reliability_metrics", "record_metrics", "limit_metrics")
+        for name in ("metrics", "metrics_sum", "reliability_metrics", "record_metrics", "limit_metrics", "key_metrics")
     },
     "jinja2": {"gateway/dashboard/rendering.py"},
     "yaml": {"gateway/settings_file.py"},
     "concurrent": {
-        "gateway/scoring.py",
         "gateway/stores/feedback.py",
         "gateway/stores/spending.py",
         "gateway/admin/threads.py",
     },
-    "threading": {"gateway/record_writer.py"},
+    "threading": {"gateway/record_writer.py", "gateway/scoring.py", "gateway/prompt_keeping.py"},
     "psycopg": {
         *(f"gateway/stores/records/{name}.py" for name in ("postgres", "postgres_connection", "partitions")),
         "gateway/stores/keys/postgres.py",
+        "gateway/stores/prompts/postgres.py",
     },
     "sqlite3": {
         *(
@@ -122,6 +126,7 @@ OWNERS = {
         ),
         *(f"gateway/stores/records/{name}.py" for name in ("sqlite", "sqlite_reader", "retention")),
         "gateway/stores/keys/sqlite.py",
+        "gateway/stores/prompts/sqlite.py",
     },
     "uvicorn": {f"gateway/{name}.py" for name in ("server", "draining", "protocol", "admin/server")},
 }

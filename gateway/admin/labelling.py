@@ -106,7 +106,7 @@ async def waiting_prompts(plane: Plane, principal: Principal, limit: int, **want
 
 
 async def exported(plane: Plane, principal: Principal, limit: int = EXPORTED) -> bytes:
-    """Return labelled prompts as JSONL that `pointsman train` reads, the newest first. Written down as well."""
+    """Return labelled prompts as JSONL that `pointsman train` reads, the last label first. Written down as well."""
     principal.require(Role.ADMIN)
 
     def run(kept: PromptKeeping) -> tuple[int, bytes]:

@@ -18,7 +18,7 @@ from gateway.scoring import AsyncScorer
 from gateway.types import Reason
 from router import DomainScores, Explanation, ScoreBatch, ScorerError, Thresholds
 
-AT_ONCE = 4
+AT_ONCE = 2
 LIMIT_S = 6.0
 WORDS = 40
 

@@ -83,7 +83,7 @@ def checks(row: Row) -> list[Check]:
         (Reason.OUT_OF_DOMAIN, "Out-of-domain score", "out_of_domain", "at most", "maximum_out_of_domain"),
         (
             Reason.DISAGREEMENT,
-            "Disagreement without the first words",
+            "Disagreement (change without its first words)",
             "disagreement",
             "at most",
             "maximum_disagreement",

@@ -94,6 +94,8 @@ async def feedback(request: Request, gateway: CurrentGateway) -> FeedbackReceipt
     rating = _parse(await read_body_of(request.scope, request.receive, MAXIMUM_BYTES, timeouts))
     _check_domain(rating.domain, gateway.current.scorer.labels)
     replaced = await gateway.feedback.take(grant.name, rating)
+    if gateway.prompts is not None:
+        gateway.prompts.rated(grant.name, rating.record_id, rating.score)
     return FeedbackReceipt(id=rating.record_id, score=rating.score, domain=rating.domain, replaced=replaced)
 
 

@@ -174,6 +174,7 @@ class _Exchange:
         failure = await self._pump(opened, stream, relay, resuming)
         if resuming is not None and resuming.resumed:
             context.usage = resuming.total(relay.usage)
+        context.finish = relay.finish
         held = relay.held()
         if resuming is not None and failure is not None and (relay.failure is not None or not held):
             rest = await self._open_rest(opened, resuming, failure)

@@ -41,6 +41,10 @@ class KeyWatch:
         note_every_s: time between two notes of when keys were used.
         clock: seconds, never going back.
 
+    Attributes:
+        loads: how often keys were loaded, as they had changed.
+        errors: how often the store could not be read or written.
+
     Raises:
         MissingSecret: an environment variable that the settings name is not set.
     """
@@ -68,6 +72,7 @@ class KeyWatch:
         self._noted_at = clock()
         self._asked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self.loads = self.errors = 0
         keyring.lock(settings.wanted)
 
     async def __aenter__(self) -> Self:
@@ -91,6 +96,16 @@ class KeyWatch:
     def problem(self) -> str | None:
         """Why the store cannot be read; None when it can."""
         return self._problem
+
+    @property
+    def stored(self) -> bool:
+        """Whether there is a store."""
+        return self._store is not None
+
+    @property
+    def keys(self) -> int:
+        """How many keys open something now."""
+        return len(self._keyring)
 
     @property
     def age_s(self) -> float:
@@ -135,9 +150,11 @@ class KeyWatch:
         try:
             access = await asyncio.to_thread(_read, store, mark)
         except StoreError as error:
+            self.errors += 1
             self._tell(str(error))
             return
         except Exception as error:  # a defect of ours must not end the watching
+            self.errors += 1
             log.error("key_store_failed", exc_info=error)
             return
         if store is not self._store:
@@ -145,6 +162,7 @@ class KeyWatch:
         self._tell(None)
         self._read_at = self._clock()
         if access is not None:
+            self.loads += 1
             self._apply(access)
             log.info("keys_read", keys=len(access.keys), admin_tokens=len(access.admins))
 
@@ -156,6 +174,7 @@ class KeyWatch:
         try:
             await asyncio.to_thread(self._store.touch, used)
         except StoreError as error:
+            self.errors += 1
             # A read-only file is a way to keep keys, so this is no error; the times are lost.
             log.warning("key_use_not_noted", error=str(error), keys=len(used))
 

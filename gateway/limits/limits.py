@@ -7,9 +7,9 @@ that they are a fair beginning when it does not answer.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self, TypeVar
 
 from gateway.callers import Grant
@@ -190,6 +190,11 @@ class Limits:
             for name, terms in self._by_expert.items()
             if terms.limited and self.accounts.shortage(terms, 1) is not None
         )
+
+    @property
+    def expert_terms(self) -> Mapping[str, Terms]:
+        """The limits that experts have of their own, by name."""
+        return MappingProxyType(self._by_expert)
 
     def terms_of(self, grant: Grant) -> Terms:
         """Return a key's limits: its own, else the default ones."""

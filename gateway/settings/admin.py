@@ -62,6 +62,6 @@ class AdminSettings(Strict):
     )
     allow_link_local: bool = Field(
         False,
-        description="A configuration given through the API may name upstreams at link-local addresses, where clouds "
-        "keep their credentials.",
+        description="Upstreams may be at link-local addresses, where clouds keep their credentials: a configuration "
+        "given through the API may name them, and they are connected to.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -25,8 +26,13 @@ def _base_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def _network(text: str) -> str:
+    return str(ipaddress.ip_network(text))
+
+
 Name = Annotated[str, Field(pattern=NAME)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+Network = Annotated[str, AfterValidator(_network)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Share = Annotated[float, Field(ge=0, le=1)]
 

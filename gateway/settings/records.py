@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from gateway.settings.common import VARIABLE, Strict
+from gateway.settings.prompts import PromptSettings
 
 
 class RecordSettings(Strict):
@@ -34,11 +35,14 @@ class RecordSettings(Strict):
     queue_rows: int = Field(
         10_000, ge=500, le=1_000_000, description="Most requests waiting to be written, by process; more are dropped."
     )
+    prompts: PromptSettings = Field(PromptSettings(), description="Prompts kept for people to label.")
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         if self.database is not None and self.postgres_env is not None:
             raise ValueError("name a database or postgres_env, not both")
+        if self.prompts.enabled and not self.wanted:
+            raise ValueError("prompts can only be kept where records are: set database or postgres_env")
         return self
 
     @property

@@ -6,7 +6,7 @@ the field's owner says why. Nothing here counts or waits.
 
 from __future__ import annotations
 
-from typing import Self
+from typing import NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -91,3 +91,14 @@ class BalancingSettings(Strict):
         False, description="Read servers' queues and caches from their `/metrics` with every probe."
     )
     load_fresh_s: Seconds = Field(5, description="How long what a server said of its load counts.")
+
+
+class Reliability(NamedTuple):
+    """The settings that a fleet takes besides those of health."""
+
+    breaker: BreakerSettings = BreakerSettings()
+    concurrency: ConcurrencySettings = ConcurrencySettings()
+    balancing: BalancingSettings = BalancingSettings()
+
+
+DEFAULTS = Reliability()

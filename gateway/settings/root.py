@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field, ValidationInfo, field_validator
 
 from gateway import policies
+from gateway.addresses import is_inside, is_link_local
 from gateway.settings.admin import AdminSettings
 from gateway.settings.cache import CacheSettings
 from gateway.settings.common import NAME, Name, Strict
@@ -173,6 +174,11 @@ class Settings(Strict):
         changes = {"host": host, "port": port, "workers": workers}
         server = self.server.model_copy(update={k: v for k, v in changes.items() if v is not None})
         return self.model_copy(update={"server": server})
+
+    def forbids(self, address: str) -> bool:
+        """Tell whether no upstream may be at a resolved address."""
+        link_local = not self.admin.allow_link_local and is_link_local(address)
+        return link_local or is_inside(address, self.server.denied_networks)
 
     def named_experts(self) -> dict[str, ExpertSettings]:
         """Return all experts by name, the generalist first."""

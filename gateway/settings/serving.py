@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gateway.settings.common import VARIABLE, Seconds, Strict
+from gateway.settings.common import VARIABLE, Network, Seconds, Strict
 
 HOST = r"^(\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)$"
 
@@ -74,6 +74,11 @@ class ServerSettings(Strict):
         description="How long connections are still taken after SIGTERM, while load balancers learn of it.",
     )
     drain_s: Seconds = Field(30, description="How long running requests may go on after that.")
+    denied_networks: tuple[Network, ...] = Field(
+        (),
+        description="Networks (`10.0.0.0/8`) where no upstream is connected to, whatever its name means by then. "
+        "Link-local addresses and those of clouds' credentials never are, see `admin.allow_link_local`.",
+    )
     workers: int = Field(1, ge=1, le=64, description="Processes that serve; each has its own classifier.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity logged.")
     log_requests: bool = Field(True, description="One JSON line per request on standard error.")
@@ -103,6 +108,9 @@ class LimitSettings(Strict):
 
     body_bytes: int = Field(16 * 2**20, ge=1_024, description="Largest request body.")
     messages: int = Field(4_096, ge=1, description="Most messages in a conversation.")
+    parts: int = Field(
+        8_192, ge=1, description="Most parts of all messages together: of content, tool calls and tools' results."
+    )
     inputs: int = Field(2_048, ge=1, description="Most prompts or texts in one completions or embeddings request.")
     n: int = Field(16, ge=1, description="Most answers per prompt (`n`, `best_of`).")
     max_tokens: int = Field(131_072, ge=1, description="Largest `max_tokens` and its synonyms.")

@@ -17,6 +17,7 @@ from gateway.sim.engine import Engine
 from gateway.sim.experts import Roster, SimExpert
 from gateway.sim.faults import FaultBook, FaultRule, parse_fault
 from gateway.sim.handler import Handler, ReceivedRequest
+from gateway.sim.listening import settled, stop_listening
 from gateway.sim.wire import reset
 
 IDLE_TIMEOUT_S = 5.0
@@ -171,7 +172,7 @@ class SimServer:
             seconds: Listen again after this; None: when `accept` is called.
         """
         if self._listener is not None:
-            self._listener.close()
+            stop_listening(self._listener, self.drop_connections if drop else None)
             self._listener = None
             self._tell()
         if drop:
@@ -196,6 +197,7 @@ class SimServer:
         for task in tuple(self._reopening):
             task.cancel()
         self.refuse()
+        await settled()
         if self._web is not None:
             self._web.pre_shutdown()
             await self._web.shutdown(STOP_S)

@@ -132,12 +132,11 @@ class SpendingFile:
     def _exchange(self, spent: Mapping[tuple[str, int], int], day: int) -> list[Spent]:
         added = False
         try:
-            if self._connection is None:
-                self._open()
+            connection = self._connection or self._open()
             if spent:
-                self._add(self._connection, spent, day)
+                self._add(connection, spent, day)
                 added = True
-            return self._read(self._connection, day)
+            return self._read(connection, day)
         except (sqlite3.Error, OSError, StoreError) as error:
             self._close()
             if added:  # raising would have it added once more

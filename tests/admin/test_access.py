@@ -19,7 +19,13 @@ from tests.harness import send_raw
 from tests.waiting import until
 
 # They change nothing, and show what a viewer need not see.
-ADMINS_ONLY = {f"{API}/config/file", f"{API}/config/history/{{number}}"}
+ADMINS_ONLY = {
+    f"{API}/config/file",
+    f"{API}/config/history/{{number}}",
+    f"{API}/labels/export",
+    f"{API}/prompts",
+    f"{API}/prompts/{{record_id}}",
+}
 
 
 def routes_of(admin: Admin) -> list[tuple[str, APIRoute]]:

@@ -10,7 +10,7 @@ import pytest
 import router
 from gateway.stores.records import RecordsUnavailable
 from router.prompts import read_prompts
-from tests.fixtures_admin import API, VIEWER, Admin, StartAdmin, bearer, code_of
+from tests.fixtures_admin import VIEWER, Admin, StartAdmin, code_of
 from tests.waiting import until
 
 
@@ -107,7 +107,7 @@ async def test_viewer_sees_labels_and_no_prompt(keeper: Admin) -> None:
         await keeper.get("/labels/export", VIEWER),
         await keeper.post("/labels", {**key_of(first), "label": "coding"}, VIEWER),
         await keeper.post("/labels/undo", token=VIEWER),
-        await keeper.http.delete(f"{API}/prompts", headers=bearer(VIEWER)),
+        await keeper.post("/prompts/delete", token=VIEWER),
         await keeper.post("/playground", {"messages": [{"role": "user", "content": "math"}]}, VIEWER),
     ]
     assert [(answer.status_code, code_of(answer)) for answer in refused] == [(403, "role_forbidden")] * len(refused)
@@ -120,7 +120,7 @@ async def test_every_look_at_a_prompt_is_written_down_without_the_prompt(keeper:
     assert one["text"] == "math and a secret"
     await keeper.post("/labels", {**key_of(first), "label": "math"})
     await keeper.get("/labels/export")
-    await keeper.http.delete(f"{API}/prompts", headers=bearer("an-admin-token-of-tests"))
+    await keeper.post("/prompts/delete")
     assert sorted(await actions(keeper, 5)) == [
         "label",
         "labels_exported",

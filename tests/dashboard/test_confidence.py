@@ -133,6 +133,15 @@ async def test_labels_make_the_reliability_diagram_and_chance_ones_come_first(si
     assert "Nobody has labelled a scored request of coding" in await site.text("confidence", domain="coding")
 
 
+async def test_labels_are_shown_without_traffic_too(site: Site) -> None:
+    prompts = site.admin.gateway.prompts
+    assert prompts is not None
+    prompts.labels.put(Label(1_000, "x", "math", 0.95, "math", True, "ada", 1))
+    text = await site.text("confidence")
+    assert "No request in this span of time." in text
+    assert "Picked by chance (1)" in text
+
+
 async def test_viewer_sees_the_page_and_no_way_to_label(site: Site) -> None:
     await site.chat("math")
     seen = (await site.viewer.get("/admin/confidence")).text

@@ -32,6 +32,13 @@ async def test_reasons_are_explained_and_counted_by_kind(start_site: StartSite) 
     assert "50.0 % of all requests in this span: 2 of 4." in text
 
 
+async def test_change_of_the_configuration_is_marked_in_the_chart(site: Site) -> None:
+    await site.chat("math")
+    await site.admin.config.change(router={"minimum_confidence": 1.0})
+    await site.chat("math")
+    assert "config" in text_of((await site.get("decisions", span="hour")).text).partition("Show as a table")[2]
+
+
 async def test_empty_span_and_missing_store_say_why(start_site: StartSite) -> None:
     site = await start_site()
     assert "No request in this span of time." in await site.text("decisions")

@@ -16,7 +16,7 @@ from tests.harness import FittedScorer
 
 
 async def tried(site: Site, **fields: str) -> str:
-    answer = await site.post("playground", **fields)
+    answer = await site.post("playground", None, **fields)
     assert answer.status_code == 200, text_of(answer.text)
     return answer.text
 
@@ -69,7 +69,7 @@ async def test_conversation_and_system_prompt_are_taken(site: Site) -> None:
     ],
 )
 async def test_wrong_forms_are_told_and_keep_what_was_written(site: Site, fields: dict[str, str]) -> None:
-    answer = await site.post("playground", **fields)
+    answer = await site.post("playground", None, **fields)
     assert answer.status_code == 400
     assert 'role="alert"' in answer.text
     for value in fields.values():

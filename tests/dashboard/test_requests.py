@@ -222,7 +222,7 @@ async def test_live_rows_are_for_so_many_pages_and_for_who_has_logged_in(site: S
 async def test_listener_that_does_not_read_counts_what_it_misses() -> None:
     recorder = Recorder(Metrics(), log_requests=False)
     tail = Tail(lambda: recorder)
-    assert len(recorder.observers) == 0
+    assert list(recorder.observers) == []
     with tail.listen() as slow, tail.listen() as quick:
         taken = 0
         for number in range(QUEUE_ROWS + 30):
@@ -234,4 +234,4 @@ async def test_listener_that_does_not_read_counts_what_it_misses() -> None:
         assert len(await slow.take(0.1)) == QUEUE_ROWS
         assert taken + len(await quick.take(0.1)) == QUEUE_ROWS + 30
         assert await slow.take(0.01) == []
-    assert len(recorder.observers) == 0
+    assert list(recorder.observers) == []

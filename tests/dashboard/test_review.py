@@ -49,7 +49,7 @@ def prompt_on(page: str) -> str:
 
 async def labelled(site: Site, page: str, label: str) -> str:
     """Press a domain's button and return the page that comes then."""
-    answer = await site.post("review/label", **hidden(page), label=label)
+    answer = await site.post("review/label", None, **hidden(page), label=label)
     assert answer.status_code == 303, text_of(answer.text)
     return (await site.http.get(answer.headers["location"])).text
 

@@ -16,6 +16,7 @@ import orjson
 
 from gateway.sim.server import SimServer
 from tests.conftest import DEFAULTS, quick_expert
+from tests.connections import hang_up
 from tests.faults.raw import Connection, request
 
 LOG_BYTES = 1 << 20
@@ -193,5 +194,5 @@ async def refuses(url: str) -> bool:
         _, writer = await asyncio.open_connection(host, int(port))
     except ConnectionRefusedError:
         return True
-    writer.close()
+    await hang_up(writer)
     return False

@@ -16,6 +16,7 @@ from gateway.sim.server import SimServer
 from gateway.types import Endpoint
 from router import Scorer
 from tests.conftest import Town, quick_expert, settings_for
+from tests.connections import hang_up
 from tests.harness import RawAnswer, RunningGateway, run_gateway, send_raw
 
 Headers = tuple[tuple[str, str], ...]
@@ -159,7 +160,7 @@ class Connection:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self.writer.close()
+        await hang_up(self.writer)
 
     async def send(self, data: bytes) -> None:
         """Send bytes."""

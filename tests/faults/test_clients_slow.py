@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from gateway.types import Endpoint
 from tests.conftest import Town, settings_for
+from tests.connections import listening
 from tests.faults.raw import (
     JSON,
     Connection,
@@ -285,11 +286,9 @@ async def talkative(counted: list[int]) -> AsyncIterator[str]:
             await writer.drain()
         except OSError:
             counted[1] += 1
-        finally:
-            writer.close()
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with listening(answer) as url:
+        yield url
 
 
 @asynccontextmanager

@@ -28,8 +28,8 @@ def state_of(town: Town, name: str) -> Any:
 async def troubled(town: Town) -> asyncio.Task[Any]:
     """Open the breaker of math, let coding rest, and keep a request open at the generalist."""
     town.servers["math"].fault("status;code=500", count=5)
-    for _ in range(5):
-        await town.gateway.chat("math")
+    for number in range(5):
+        await town.gateway.chat(f"math {number}")
     town.servers["coding"].fault("status;code=429;retry_after=40", count=1)
     await town.gateway.chat("coding")
     town.servers["generalist"].fault("delay;seconds=1", count=1)
@@ -146,8 +146,8 @@ async def test_d10_clock_that_jumps_moves_no_limit(start_town: Any, jump: Callab
     assert 0.5 <= record.duration_s < 1.5
     # An ejection ends when it would have, and a date that the server's right clock gives is no more than the cap.
     math.fault("status;code=500", count=5)
-    for _ in range(5):
-        await town.gateway.chat("math")
+    for number in range(5):
+        await town.gateway.chat(f"math {number}")
     breaker = state_of(town, "math").breaker
     assert breaker.state is BreakerState.OPEN
     await until(lambda: breaker.state is BreakerState.HALF_OPEN, timeout_s=1)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import StartGateway, settings_for
+from tests.connections import listening
 from tests.faults.raw import check_refusal, request
 from tests.harness import send_raw
 
@@ -26,10 +27,9 @@ async def odd_server(header: bytes) -> AsyncIterator[str]:
         length = b"content-length: %d\r\nconnection: close\r\n" % len(ANSWER)
         writer.write(b"HTTP/1.1 200 OK\r\n" + length + header + b"\r\n\r\n" + ANSWER)
         await writer.drain()
-        writer.close()
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with listening(answer) as url:
+        yield url
 
 
 @pytest.mark.parametrize(

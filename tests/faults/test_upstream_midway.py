@@ -115,8 +115,8 @@ async def test_a17_open_breaker_costs_the_next_requests_less_than_5_ms(start_tow
     town = await start_town()
     math = town.servers["math"]
     math.fault("status;code=500", count=None)
-    for _ in range(5):
-        await town.gateway.chat("math")
+    for number in range(5):
+        await town.gateway.chat(f"math {number}")
     fleet = town.gateway.app.state.gateway.current.fleet
     assert fleet.states[math.url].breaker.state is BreakerState.OPEN
     for _ in range(20):

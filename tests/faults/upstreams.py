@@ -6,9 +6,11 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Self
+from typing import Any, Self
 
 import orjson
+
+from tests.connections import listening
 
 MODEL = "raw"
 _HEALTHY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
@@ -61,14 +63,14 @@ class RawUpstream:
         self.answers = list(answers)
         self.prompts: list[int] = []
         self._connections = 0
+        self._listening = listening(self._serve)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self.url = await self._listening.__aenter__()
         return self
 
-    async def __aexit__(self, *exc: object) -> None:
-        self._server.close()
+    async def __aexit__(self, *exc: Any) -> None:
+        await self._listening.__aexit__(*exc)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
@@ -83,4 +85,3 @@ class RawUpstream:
                 await reader.readexactly(int(length.partition(b":")[2]))
                 self.prompts.append(number)
                 writer.write(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
-        writer.close()

@@ -198,7 +198,7 @@ async def test_somebody_else_was_faster_is_no_failure(start_gateway: StartGatewa
     bare.fault("html", count=None, path="/v1/models")
     gateway = await start_gateway(settings_for(experts_on(bare.url), health={"interval_s": 60}))
     fleet, math = fleet_of(gateway), expert_of(gateway, "math")
-    loader = AdapterLoader(fleet._client, gateway.app.state.gateway.metrics, 1, 1)
+    loader = AdapterLoader(fleet._loader._client, gateway.app.state.gateway.metrics, 1, 1)
     state = fleet.states[bare.url]
     found = [await loader.load(state, math) for _ in range(2)]
     assert found == [Outcome.LOADED, Outcome.ALREADY_LOADED]

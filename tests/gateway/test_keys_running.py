@@ -73,6 +73,33 @@ async def test_empty_store_lets_nobody_in_and_a_key_made_later_does(start_town: 
     assert await status(town, "", **{"x-api-key": key}) == 200
 
 
+async def test_metrics_say_how_the_store_is(start_town: StartTown, path: str) -> None:
+    async def shown(name: str) -> float:
+        return (await town.gateway.metric(f"pointsman_{name}"))[f"pointsman_{name}"]
+
+    key = put(path, "team")
+    town = await start_town(key_store={"database": path})
+    town.gateway.http.headers["authorization"] = f"Bearer {key}"
+    assert (await shown("keys"), await shown("key_store_up"), await shown("key_store_errors_total")) == (1, 1, 0)
+    assert await shown("key_store_loads_total") == 1
+    put(path, "other")
+    async with asyncio.timeout(SOON_S):
+        while await shown("keys") != 2:  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.02)
+    assert await shown("key_store_loads_total") == 2
+    assert 0 <= await shown("key_store_age_seconds") < SOON_S
+    corrupt(path)
+    async with asyncio.timeout(SOON_S):
+        while await shown("key_store_up"):  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.02)
+    assert (await shown("keys"), await shown("key_store_errors_total") >= 1) == (2, True)
+
+
+async def test_metrics_without_a_store_count_the_keys_of_the_settings(town: Town) -> None:
+    assert (await town.gateway.metric("pointsman_keys")) == {"pointsman_keys": 0}
+    assert not await town.gateway.metric("pointsman_key_store_up")
+
+
 async def test_revoked_key_is_refused_within_seconds_without_a_restart(start_town: StartTown, path: str) -> None:
     key, other = put(path, "leaked"), put(path, "other")
     town = await start_town(key_store={"database": path})

@@ -31,12 +31,12 @@ async def test_reload_unchanged_servers_and_classifier_keep_what_is_known(config
     (down,) = (state for url, state in before.fleet.states.items() if url == config.town.servers["coding"].url)
     await config.town.servers["coding"].stop()
     await until(lambda: not down.up)
-    thread = config.gateway.current.scorer._thread
+    jobs = config.gateway.current.scorer._jobs
     await config.change(currency="EUR", router={"deadline_s": 7, "batch_size": 3})
     now = config.gateway.current
     assert now is not before
     assert now.scorer is before.scorer
-    assert (now.scorer._thread, now.scorer._deadline_s, now.scorer._batch_size) == (thread, 7, 3)
+    assert (now.scorer._jobs, now.scorer._deadline_s, now.scorer._batch_size) == (jobs, 7, 3)
     assert now.fleet.states == before.fleet.states
     assert not now.fleet.states[down.url].up
     assert (await gateway.metric("pointsman_upstream_inflight"))[

@@ -63,6 +63,11 @@ async def pair(start_pair: StartPair) -> Pair:
     return await start_pair({"timeouts": {"idle_s": 0.5}})
 
 
+async def resumes(pair: Pair) -> dict[str, float]:
+    series = await pair.gateway.metric("pointsman_resumes_total")
+    return {name.split('"')[1]: number for name, number in series.items()}
+
+
 def payloads(text: str) -> list[Any]:
     found = [line[6:] for line in text.splitlines() if line.startswith("data: ")]
     return [orjson.loads(line) for line in found if line != "[DONE]"]
@@ -113,6 +118,7 @@ async def test_resumed_answer_is_accounted_once(pair: Pair, shown: bool) -> None
     assert record.output_tokens == usage["completion_tokens"]
     assert 0 <= (record.input_tokens or 0) - usage["prompt_tokens"] <= 5
     assert (record.resumed, record.attempts, record.status, record.error) == (1, 2, 200, None)
+    assert await resumes(pair) == {"attempted": 1, "succeeded": 1}
     assert record.cost == pytest.approx(((record.input_tokens or 0) + 2 * (record.output_tokens or 0)) / 1e6)
     told = [payload["usage"] for payload in payloads(reply.text) if "usage" in payload]
     assert bool(told) == shown
@@ -182,6 +188,7 @@ async def test_other_server_fails_the_first_break_is_told(start_pair: StartPair,
     # A lone server is asked a second time after a reset.
     assert (record.resumed, record.error) == (0, "upstream_reset")
     assert record.attempts == (3 if fault == "close_rst" else 2)
+    assert await resumes(pair) == {"attempted": 1, "failed": 1}
     assert not pair.gateway.app.state.gateway.current.fleet.states[pair.second.url].inflight
 
 
@@ -195,6 +202,7 @@ async def test_other_server_breaks_too_the_stream_ends_in_an_error(pair: Pair) -
     assert reply.text.count('"error"') == 1
     record = await pair.record()
     assert (record.resumed, record.error, record.attempts) == (1, "upstream_broke", 2)
+    assert await resumes(pair) == {"attempted": 1, "failed": 1}
     assert (record.input_tokens, record.output_tokens) == (None, 5)  # three of the first, two of the second
 
 

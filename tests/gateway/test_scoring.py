@@ -171,3 +171,28 @@ async def test_f1_scorer_failing_now_and_then_is_always_asked() -> None:
             failing.fails = number % 5 != 0
             await scorer.score("math")
         assert failing.calls - called == 40
+
+
+async def test_thread_ends_with_the_bridge() -> None:
+    before = set(threading.enumerate())
+    async with bridge(KeywordScorer()) as scorer:
+        (thread,) = set(threading.enumerate()) - before
+        assert isinstance(await scorer.score("math"), DomainScores)
+    await asyncio.to_thread(thread.join, 2)
+    assert not thread.is_alive()
+
+
+def test_scorer_that_outlives_the_event_loop_disturbs_nobody() -> None:
+    gated, threads = GatedScorer(), set(threading.enumerate())
+
+    async def give_up() -> None:
+        async with bridge(gated, deadline_s=0.02) as scorer:
+            gated.may.clear()
+            assert await scorer.score("math") is Reason.SCORER_TIMEOUT
+
+    asyncio.run(give_up())
+    gated.may.set()
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(2)
+        assert not thread.is_alive()
+    assert gated.batches[-1] == ["math"]

@@ -38,7 +38,8 @@ def meaning(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 async def forbidden(gateway: Any) -> float:
-    return (await gateway.metric("pointsman_upstream_forbidden_total"))["pointsman_upstream_forbidden_total"]
+    series: dict[str, float] = await gateway.metric("pointsman_upstream_forbidden_total")
+    return series["pointsman_upstream_forbidden_total"]
 
 
 @pytest.mark.parametrize("host", FORBIDDEN)

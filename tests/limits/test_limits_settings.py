@@ -11,8 +11,9 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from gateway.callers import Grant
-from gateway.context import Attempt, RequestContext, record_of
+from gateway.context import Attempt, RequestContext
 from gateway.errors import RateLimited
+from gateway.finishing import record_of
 from gateway.limit_metrics import LimitMetrics
 from gateway.limiting import in_same_place, make_limits, used_by
 from gateway.settings import MissingSecret, QuotaSettings, Settings

@@ -12,6 +12,7 @@ import pytest
 
 from gateway.sim import SimExpert, SimServer
 from gateway.sim.wire import reset
+from tests.connections import hang_up
 from tests.fixtures_sim import StartSim
 from tests.sim.wire import CHAT, HELLO, JSON, chat, exchange, get, post, request_bytes
 
@@ -28,7 +29,7 @@ async def asking(server: SimServer, **fields: object) -> AsyncIterator[asyncio.S
     try:
         yield writer
     finally:
-        writer.close()
+        await hang_up(writer)
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -107,7 +108,7 @@ async def test_idle_connection_is_closed(sim_server: StartSim) -> None:
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
     async with asyncio.timeout(2):
         assert await reader.read() == b""
-    writer.close()
+    await hang_up(writer)
 
 
 async def test_stop_ends_hanging_requests_at_once(sim_server: StartSim) -> None:
@@ -140,7 +141,7 @@ async def test_expect_continue_is_answered_before_the_body(sim_server: StartSim)
     assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
     writer.write(body)
     assert (await reader.readline()).startswith(b"HTTP/1.1 200")
-    writer.close()
+    await hang_up(writer)
 
 
 async def test_gzip_request_body_is_refused(sim_server: StartSim) -> None:

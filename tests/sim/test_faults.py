@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import socket
 import time
 import zlib
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -208,6 +211,27 @@ async def test_refuse_closes_the_port_and_reopens_the_same(sim_server: StartSim)
     await server.accept()
     assert server.port == port
     assert (await get(server, "/health")).status == 200
+
+
+@pytest.mark.parametrize("turns", range(6))
+@pytest.mark.parametrize("how", ["refuse", "drop", "stop"])
+async def test_connection_being_accepted_at_the_end_is_not_lost(sim_server: StartSim, how: str, turns: int) -> None:
+    """The warning about a lost one is an error; a turn of the event loop lies between accepting and serving."""
+    server = await sim_server()
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.setblocking(False)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if how == "stop":
+            await server.stop()
+        else:
+            server.refuse(drop=how == "drop")
+        await asyncio.sleep(0.02)
+        gc.collect()
+        assert server.connections == (1 if how == "refuse" and turns >= 2 else 0)
+        if how != "refuse":
+            with suppress(ConnectionResetError):
+                assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 1), 2) == b""
 
 
 async def test_refuse_drop_resets_open_connections(sim_server: StartSim) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.sim import SimServer
+from tests.connections import hang_up
 
 JSON = "application/json"
 CHAT = "/v1/chat/completions"
@@ -66,7 +67,7 @@ async def exchange(port: int, sent: bytes, *, quiet_s: float = 10.0) -> RawAnswe
     except ConnectionResetError:
         end = "reset"
     finally:
-        writer.close()
+        await hang_up(writer)
     return parse(raw, end)
 
 

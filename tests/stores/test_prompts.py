@@ -172,7 +172,7 @@ def test_file_that_is_none_is_told_without_its_content(tmp_path: Path) -> None:
     assert str(tmp_path) not in str(error.value)
 
 
-TEXT = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), min_size=1, max_size=200)
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=200)
 SHARE = st.none() | st.floats(0, 1)
 
 

@@ -102,7 +102,7 @@ async def prompts(principal: Admin, plane: CurrentPlane, query: Annotated[Prompt
     return answer({"prompts": [described(one) for one in found], "counts": asdict(counts), "writer": asdict(state)})
 
 
-@api.delete("/prompts")
+@api.post("/prompts/delete")
 async def clear(principal: Admin, plane: CurrentPlane) -> Response:
     """Delete all kept prompts. Labels stay, and can no longer be exported."""
     return answer({"deleted": await delete_prompts(plane, principal)})

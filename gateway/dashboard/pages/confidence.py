@@ -157,7 +157,7 @@ def _what_if(view: View, found: Tried | None, question: Question, now: Threshold
         "tried": found,
         "looked": _looked(found),
         "outcome": _outcome(curve, threshold, question.only),
-        "slider": _slider(curve, currency),
+        "slider": _slider(curve, currency, question.only, in_effect),
         "curves": curves(curve, question.only, marks, currency),
     }
 
@@ -174,9 +174,12 @@ def _outcome(curve: Curve, threshold: float, only: str | None) -> Outcome:
     return Outcome(threshold, [ExpertRow(name, curve.before.get(name, 0), after[name]) for name in order], cost)
 
 
-def _slider(curve: Curve, currency: str) -> dict[str, Any]:
-    """Return what `what_if.js` computes from, without asking again."""
+def _slider(curve: Curve, currency: str, only: str | None, in_effect: float) -> dict[str, Any]:
+    """Return what `what_if.js` computes from, without asking again; the domain asked for is always among its pieces."""
     experts, cost = curve.at()
+    chosen = [one for place, one in enumerate(curve.domains) if place < MOST_CHOICES or one.domain == only]
+    if only is not None and only not in {one.domain for one in chosen}:
+        chosen.append(DomainCurve(only, in_effect, 0, {}, [0.0] * (STEPS + 1), {}, 0.0))
     return {
         "requests": curve.requests,
         "priced": curve.requests - curve.unpriced,
@@ -186,7 +189,7 @@ def _slider(curve: Curve, currency: str) -> dict[str, Any]:
         "costBefore": curve.cost_before,
         "now": dict(experts),
         "costNow": cost,
-        "pieces": {one.domain: _piece(one) for one in (curve.whole(), *curve.domains[:MOST_CHOICES])},
+        "pieces": {one.domain: _piece(one) for one in (curve.whole(), *chosen)},
     }
 
 

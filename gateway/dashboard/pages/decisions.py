@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from gateway.admin.decided import ABSTENTIONS, Decided, Family, decided, family_of
 from gateway.dashboard.bins import Bins, bins
-from gateway.dashboard.charts import Chart, Series
+from gateway.dashboard.charts import Chart, Mark, Series
+from gateway.dashboard.happenings import CONFIG, Happening, marks, told
 from gateway.dashboard.links import Links
 from gateway.dashboard.navigation import Nav
 from gateway.dashboard.spans import ChosenSpan
 from gateway.dashboard.texts import REASONS
 from gateway.dashboard.view import ViewerPage
+from gateway.stores.records.counts import events
 from gateway.stores.records.filters import NOTHING
+from gateway.stores.records.queries import Queries
 
 NAV = Nav("Decisions", "decisions", "Understand", 10)
 api = APIRouter()
@@ -33,8 +38,8 @@ UNDECIDED = "Refused before anything was decided."
 async def decisions(view: ViewerPage, span: ChosenSpan) -> Response:
     """Show the page."""
     parts = bins(span)
-    found = await view.ask(lambda queries: decided(queries.run, parts.wanted()))
-    seen = found.value
+    found = await view.ask(partial(_stored, parts=parts))
+    seen, happened = found.value or (None, [])
     return view.page(
         "decisions.html",
         NAV.path,
@@ -43,9 +48,14 @@ async def decisions(view: ViewerPage, span: ChosenSpan) -> Response:
         seen=seen,
         families=[] if seen is None else [(*FAMILIES[one], seen.of(one)) for one in FAMILIES],
         reasons=[] if seen is None else _reasons(seen),
-        chart=None if seen is None else _abstentions(seen, parts, view.links),
+        chart=None if seen is None else _abstentions(seen, parts, view.links, marks(happened, {})),
         nothing=NOTHING,
     )
+
+
+def _stored(queries: Queries, parts: Bins) -> tuple[Decided, list[Happening]]:
+    changes = events(queries.run, CONFIG, parts.span.since_us, parts.span.until_us)
+    return decided(queries.run, parts.wanted()), [told(event) for event in changes]
 
 
 def _reasons(seen: Decided) -> list[tuple[str, str, str, int]]:
@@ -56,7 +66,7 @@ def _reasons(seen: Decided) -> list[tuple[str, str, str, int]]:
     ]
 
 
-def _abstentions(seen: Decided, parts: Bins, links: Links) -> Chart:
+def _abstentions(seen: Decided, parts: Bins, links: Links, marked: list[Mark]) -> Chart:
     totals = parts.row({at: sum(counts.values()) for at, counts in seen.over_time.items()})
     shown = [reason for reason in seen.by_reason if reason in ABSTENTIONS][:6]
     sums = {reason: parts.row({at: counts.get(reason, 0) for at, counts in seen.over_time.items()}) for reason in shown}
@@ -72,6 +82,7 @@ def _abstentions(seen: Decided, parts: Bins, links: Links) -> Chart:
         parts.x,
         series,
         unit="share",
+        marks=marked,
         summary=f"{100 * share:.1f} % of all requests in this span: {abstained} of {seen.total}.",
         empty="The classifier did not abstain in this span of time.",
     )

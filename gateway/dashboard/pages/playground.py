@@ -18,6 +18,7 @@ from gateway.dashboard.login import read_form
 from gateway.dashboard.navigation import Nav
 from gateway.dashboard.view import AdminPage, View
 from gateway.errors import InvalidRequest, PointsmanError
+from gateway.generation import Generation
 from gateway.keyring import Role
 from gateway.stores.prompts.labels import LATEST_US
 from gateway.types import GENERALIST
@@ -77,6 +78,7 @@ class Shown:
         pieces: the classified text in pieces.
         messages: what would be sent.
         asked: the two experts that a real send begins with.
+        domains: each with its probability, the smallest one that is acted on, and its expert, the best first.
     """
 
     trial: Trial
@@ -84,17 +86,12 @@ class Shown:
     pieces: list[Piece]
     messages: Messages
     asked: tuple[str, str]
+    domains: list[tuple[str, float, float, str]]
 
     @property
     def live(self) -> dict[str, Any]:
         """Return the live decision."""
         return self.trial.decisions["live"]
-
-    @property
-    def domains(self) -> list[tuple[str, float]]:
-        """Return all domains with their probability, the best first."""
-        scores = self.live["scores"] or {}
-        return sorted(scores.items(), key=lambda pair: -pair[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +142,8 @@ async def decide(view: AdminPage) -> Response:
     checks = {name: checks_of(one) for name, one in trial.decisions.items()}
     asked = _two(trial.decisions["live"], tuple(view.plane.gateway.catalog.experts))
     pieces = pieces_of(trial.text, trial.words or ())
-    return _page(view, Form(fields, Shown(trial, checks, pieces, messages, asked)))
+    domains = _domains(trial.decisions["live"], view.plane.gateway.current)
+    return _page(view, Form(fields, Shown(trial, checks, pieces, messages, asked, domains)))
 
 
 def checks_of(explained: dict[str, Any]) -> list[Check]:
@@ -184,6 +182,15 @@ def pieces_of(text: str, words: Sequence[dict[str, Any]]) -> list[Piece]:
         pieces += [Piece(text[position:start]), Piece(text[start:end], level, influence)]
         position = end
     return [piece for piece in (*pieces, Piece(text[position:])) if piece.text]
+
+
+def _domains(live: dict[str, Any], generation: Generation) -> list[tuple[str, float, float, str]]:
+    owners, thresholds = generation.catalog.by_domain, generation.pipeline.thresholds
+    found = [
+        (name, probability, thresholds.of(name), owners[name].name if name in owners else "")
+        for name, probability in (live["scores"] or {}).items()
+    ]
+    return sorted(found, key=lambda row: -row[1])
 
 
 def _changes(fields: dict[str, str]) -> Changes:

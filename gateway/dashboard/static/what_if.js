@@ -4,8 +4,11 @@
 const THIN = "\u202f";
 const NONE = "–";
 
+// Halves to the even digit, as Python does.
 const figures = (value, digits) =>
-  value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits }).replaceAll(",", THIN);
+  value
+    .toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits, roundingMode: "halfEven" })
+    .replaceAll(",", THIN);
 
 const percent = (share) => `${figures(100 * share, 1)}${THIN}%`;
 

@@ -19,7 +19,7 @@ _LABELLED = ", ".join(f"domain_label.{name}" for name in _COLUMNS)
 _WITH_TEXT = (
     f"SELECT {_LABELLED}, prompt_sample.text FROM domain_label JOIN prompt_sample "
     "ON prompt_sample.at_us = domain_label.at_us AND prompt_sample.id = domain_label.id "
-    "ORDER BY domain_label.at_us DESC, domain_label.id DESC LIMIT ?"
+    "ORDER BY domain_label.labelled_us DESC, domain_label.at_us DESC LIMIT ?"
 )
 _AGREEMENT = (
     "SELECT predicted, by_chance, COUNT(*), SUM(CASE WHEN label = predicted THEN 1 ELSE 0 END) FROM domain_label "
@@ -75,7 +75,7 @@ class Labels:
         return [_label(row) for row in rows]
 
     def with_text(self, limit: int = MOST) -> list[tuple[Label, str]]:
-        """Return labels of prompts that are kept, with their text, the newest request first."""
+        """Return labels of prompts that are kept, with their text, the last label first: of equal texts it counts."""
         with self._database.reading() as session:
             rows = session.run(_WITH_TEXT, (min(limit, MOST),))
         return [(_label(row[:-1]), row[-1]) for row in rows]

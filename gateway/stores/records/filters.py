@@ -75,6 +75,20 @@ class RecordFilter:
         """Tell whether every row's tries have to be looked at: that takes longer."""
         return self.expert_tried is not None or self.upstream is not None
 
+    @property
+    def looked_at(self) -> set[str]:
+        """Return the columns, time and id apart, that the condition is on."""
+        found = {name for name in EQUAL if getattr(self, name) is not None}
+        found |= {name for name in RANGES for end in ("from", "below") if getattr(self, f"{name}_{end}") is not None}
+        others = {
+            "status": (self.status, self.status_class),
+            "stream": (self.stream,),
+            "attempts": (self.failed_over,),
+            "calls": (self.failed_over,),
+            "chosen": (self.not_chosen,),
+        }
+        return found | {name for name, values in others.items() if any(value is not None for value in values)}
+
     def conditions(self) -> tuple[str, list[Any]]:
         """Return the condition on a row of `scanned` apart from its time, and its parameters."""
         found = [*self._equal(), *self._ranges(), *self._others()]

@@ -18,13 +18,14 @@ from gateway.stores.records.filters import LATEST_US as _LATEST_US
 from gateway.stores.records.filters import RecordFilter as RecordFilter
 from gateway.stores.records.histograms import CONFIDENCE, DURATION, FIRST_BYTE, MARGIN, Counts, part, total
 from gateway.stores.records.rollups import DAY_S, HOUR_S, MINUTE_S
-from gateway.stores.records.tables import ATTEMPT_COLUMNS, COLUMNS, FLAGS, JSON, PLACE, SUMS
+from gateway.stores.records.tables import ATTEMPT_COLUMNS, COLUMNS, FLAGS, JSON, SUMS
 
 SCAN_ROWS = 100_000
 TRIES_SCAN_ROWS = 20_000
 PAGE_ROWS = 500
 ROLLUP_ROWS = 200_000
 MOST_POINTS = 750
+_NEWEST = "ORDER BY at_us DESC, id DESC"
 _CURSOR = re.compile(r"([0-9]{1,19})\.([\x21-\x7e]{0,500})")
 
 Dimension = Literal["domain", "chosen", "reason", "status_class"]
@@ -122,24 +123,16 @@ class Queries:
         limit = min(max(limit, 1), PAGE_ROWS)
         before_us, before_id = _position(cursor) if cursor else (min(wanted.until_us, _LATEST_US), "")
         where, parameters = "at_us >= ? AND (at_us, id) < (?, ?)", [wanted.since_us, before_us, before_id]
-        order = "ORDER BY at_us DESC, id DESC"
-        conditions, values = wanted.conditions()
         scan_rows = scan_rows_of(wanted)
-        scan = f"SELECT {', '.join(COLUMNS)} FROM record WHERE {where} {order} LIMIT ?"
-        # No order outside: both databases keep that of the scan, and SQLite would sort all of it first (90 ms).
-        rows = self._run(
-            f"SELECT * FROM ({scan}) AS scanned WHERE {conditions} LIMIT ?",
-            [*parameters, scan_rows, *values, limit],
-        )
-        if len(rows) == limit:
-            return Page([row_of_values(row) for row in rows], _cursor(rows[-1]))
+        keys = self._scanned(wanted, where, [*parameters, scan_rows], limit)
+        rows = self._of_keys(keys)
+        if len(keys) == limit:
+            return Page(rows, _cursor(keys[-1]))
         last = self._run(
-            f"SELECT at_us, id FROM record WHERE {where} {order} LIMIT 1 OFFSET ?", [*parameters, scan_rows - 1]
+            f"SELECT at_us, id FROM record WHERE {where} {_NEWEST} LIMIT 1 OFFSET ?", [*parameters, scan_rows - 1]
         )
         # Rows written in between move the scan's end towards now; what was shown is not shown again.
-        return Page(
-            [row_of_values(row) for row in rows], _cursor(min([*last, *rows[-1:]], key=_place)) if last else None
-        )
+        return Page(rows, _cursor(min([*last, *keys[-1:]], key=_place)) if last else None)
 
     def find(self, request_id: str, key: str | None = None) -> Row | None:
         """Return a request with its `tries`, the latest where several have the id; with `key` only that key's own."""
@@ -188,6 +181,29 @@ class Queries:
             if page.next is None:
                 return
             cursor = page.next
+
+    def _scanned(self, wanted: RecordFilter, where: str, bounds: list[Any], limit: int) -> list[tuple[Any, ...]]:
+        """Return time and id of the first `limit` requests that fit, of those within the bounds, the newest first."""
+        conditions, values = wanted.conditions()
+        # What is not looked at is not read: that halves the time where little fits.
+        columns = ", ".join(("at_us", "id", *sorted(wanted.looked_at)))
+        scan = f"SELECT {columns} FROM record WHERE {where} {_NEWEST} LIMIT ?"
+        # No order outside: both databases keep that of the scan, and SQLite would sort all of it first (90 ms).
+        return self._run(
+            f"SELECT at_us, id FROM ({scan}) AS scanned WHERE {conditions} LIMIT ?", [*bounds, *values, limit]
+        )
+
+    def _of_keys(self, keys: Sequence[tuple[Any, ...]]) -> list[Row]:
+        """Return whole requests by time and id, the newest first."""
+        if not keys:
+            return []
+        # The bounds tell PostgreSQL which partitions matter.
+        rows = self._run(
+            f"SELECT {', '.join(COLUMNS)} FROM record WHERE at_us >= ? AND at_us <= ? AND (at_us, id) IN "
+            f"(VALUES {', '.join(['(?, ?)'] * len(keys))}) {_NEWEST}",
+            [keys[-1][0], keys[0][0], *(value for key in keys for value in key)],
+        )
+        return [row_of_values(row) for row in rows]
 
     def _summed(self, wanted: RollupFilter, by: Dimension | None, span_s: int, *, over_time: bool) -> list[Point]:
         since_s = wanted.since_s // span_s * span_s
@@ -257,7 +273,7 @@ def _place(row: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _cursor(row: Sequence[Any]) -> str:
-    return f"{row[PLACE['at_us']]}.{row[PLACE['id']]}"
+    return f"{row[0]}.{row[1]}"
 
 
 def _position(cursor: str) -> tuple[int, str]:
