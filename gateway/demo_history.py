@@ -192,7 +192,7 @@ def _answered(context: RequestContext, chance: random.Random, *, outage: bool) -
     context.attempts.append(Attempt(expert.name, expert.upstreams[0].url, "ok", 200, True, overhead_s, took_s))
     context.chosen, context.status, context.finish = expert.name, 200, chance.choice(("stop", "stop", "stop", "length"))
     length = context.features.token_estimate if context.features else 20
-    context.usage = Usage(length + chance.randint(5, 400), int(chance.lognormvariate(4.8, 0.7)) + 1, 0)
+    context.usage = Usage(length + chance.randint(5, 90), int(chance.lognormvariate(4.8, 0.7)) + 1, 0)
     if context.stream and chance.random() < _LEFT:
         context.status, context.error = ClientLeft.status, ClientLeft.code
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from starlette.responses import Response
 
 from gateway import __version__
@@ -58,17 +58,15 @@ def create_admin_app(plane: Plane, part: Part | None = None) -> tuple[FastAPI, F
         redoc_url=None,
     )
     app.state.plane = plane
-    api = APIRouter(prefix=PATH)
     parts = (overview, fleet, health, records, config, routing, keys, system, reports, scores, labels, playground)
     for module in parts:
-        api.include_router(module.api)
+        app.include_router(module.api, prefix=PATH)
 
-    @api.get("/openapi.json", tags=["system"])
+    @app.get(f"{PATH}/openapi.json", tags=["system"])
     async def openapi(principal: Viewer, plane: CurrentPlane) -> Response:
         """Return this document."""
         return answer(await plane.threads.query(lambda: encoded(_document(app))))
 
-    app.include_router(api)
     answer_errors_in_our_shape(app)
     if part is not None:
         part(app, plane)

@@ -15,6 +15,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from gateway.admin.draft_decision import drafted
 from gateway.admin.occlusion import words_of
 from gateway.admin.plane import Plane
 from gateway.callers import Grant
@@ -24,11 +25,11 @@ from gateway.endpoints.inference import InferenceEndpoint
 from gateway.errors import InvalidRequest
 from gateway.explain import explain
 from gateway.generation import Generation
-from gateway.openai import ApiRequest, parse
+from gateway.openai import ApiRequest, features_of, parse
 from gateway.pipeline import Pipeline
 from gateway.sessions import SessionTable
 from gateway.settings import Settings
-from gateway.types import Endpoint
+from gateway.types import Catalog, Endpoint
 from gateway.variants import Variant
 from gateway.wanted import AUTO
 from router import Thresholds
@@ -37,7 +38,7 @@ KEY = "playground"
 AT_ONCE = 4
 PER_MINUTE = 60
 MOST_TOKENS = 2_048
-TRIED = "tried"
+TRIED, DRAFT = "tried", "draft"
 
 Messages = list[dict[str, Any]]
 
@@ -73,7 +74,7 @@ class Trial:
 
     Attributes:
         text: what the classifier saw.
-        decisions: by variant, `live` first, `canary` and `tried` where there are; each as `explain` has it.
+        decisions: by variant, `live` first, `canary`, `tried` and `draft` where there are; each as `explain` has it.
         words: the most influential ones, as `router.explain` has them; None: the classifier was too busy.
         topics: training topics near it, best first.
     """
@@ -85,7 +86,13 @@ class Trial:
 
 
 async def try_prompt(
-    plane: Plane, messages: Messages, *, policy: str | None = None, changes: Changes = Changes(), words: bool = True
+    plane: Plane,
+    messages: Messages,
+    *,
+    policy: str | None = None,
+    changes: Changes = Changes(),
+    draft: str = "",
+    words: bool = True,
 ) -> Trial:
     """Decide for a conversation as for a key that may do all; nothing is sent.
 
@@ -94,21 +101,24 @@ async def try_prompt(
         messages: as in a chat request.
         policy: decides instead of the configured one.
         changes: thresholds to try beside the live ones.
+        draft: a whole configuration to decide with as well; "": none.
         words: find out which words decided, too.
 
     Raises:
         RequestError: the messages are malformed, the policy is unknown, or no expert can take the request.
+        ConfigInvalid, Conflict: the draft cannot be used, or there is no file that it could become.
     """
     generation = plane.gateway.current
     with generation.running.hold():
         request = _request(generation, messages)
-        decisions, text = {}, ""
-        for name, pipeline in _pipelines(plane, generation, changes).items():
-            context = RequestContext(KEY, Endpoint.CHAT, generation.catalog)
-            context.received = time.perf_counter()
-            await pipeline.decide(request, context, Controls(policy=policy))
-            decisions[name] = explain(context, pipeline.alternatives(context))
-            text = context.features.text if context.features is not None else ""
+        decisions = {
+            name: await _decided(pipeline, generation.catalog, request, policy)
+            for name, pipeline in _pipelines(plane, generation, changes).items()
+        }
+        if draft.strip():
+            async with drafted(plane, generation, draft) as (pipeline, catalog):
+                decisions[DRAFT] = await _decided(pipeline, catalog, request, policy)
+        text = features_of(request).text
         if not words or not text:
             return Trial(text, decisions, [], [])
         why = await words_of(generation.scorer, text)
@@ -181,6 +191,13 @@ class _Sent(Response):
             "grant": Grant(name=KEY, concurrent=AT_ONCE, rpm=PER_MINUTE),
         }
         await self._endpoint(inner, receiving, send)
+
+
+async def _decided(pipeline: Pipeline, catalog: Catalog, request: ApiRequest, policy: str | None) -> dict[str, Any]:
+    context = RequestContext(KEY, Endpoint.CHAT, catalog)
+    context.received = time.perf_counter()
+    await pipeline.decide(request, context, Controls(policy=policy))
+    return explain(context, pipeline.alternatives(context))
 
 
 def _request(generation: Generation, messages: Messages) -> ApiRequest:

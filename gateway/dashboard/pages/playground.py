@@ -20,13 +20,15 @@ from gateway.dashboard.view import AdminPage, View
 from gateway.errors import InvalidRequest, PointsmanError
 from gateway.generation import Generation
 from gateway.keyring import Role
+from gateway.settings_file import MAXIMUM_BYTES
 from gateway.stores.prompts.labels import LATEST_US
 from gateway.types import GENERALIST
 
 NAV = Nav("Playground", "playground", "Improve", 10, Role.ADMIN)
 api = APIRouter()
 
-FORM_BYTES = 1_000_000
+# Sent by a form, a character may take three bytes; half of it is for the draft of a configuration.
+FORM_BYTES = 6 * MAXIMUM_BYTES
 LEVELS = 4
 SHOWN_WORDS = 12
 LIMITS = {
@@ -106,7 +108,7 @@ class Form:
     @property
     def is_changed(self) -> bool:
         """Tell whether it asks for something else than what is in use."""
-        return any(self.fields.get(name) for name in ("policy", *LIMITS))
+        return any(self.fields.get(name) for name in ("policy", "draft", *LIMITS))
 
 
 @api.get("/playground")
@@ -136,7 +138,9 @@ async def decide(view: AdminPage) -> Response:
     try:
         messages = messages_of(fields.get("prompt", ""), fields.get("system", ""), fields.get("conversation", ""))
         policy = fields.get("policy") or None
-        trial = await try_prompt(view.plane, messages, policy=policy, changes=_changes(fields))
+        trial = await try_prompt(
+            view.plane, messages, policy=policy, changes=_changes(fields), draft=fields.get("draft", "")
+        )
     except PointsmanError as error:
         return _page(view, Form(fields, error=error))
     checks = {name: checks_of(one) for name, one in trial.decisions.items()}
@@ -239,4 +243,5 @@ def _page(view: View, form: Form) -> Response:
         shown_words=SHOWN_WORDS,
         most_tokens=MOST_TOKENS,
         key=KEY,
+        from_file=view.plane.config is not None,
     )

@@ -111,6 +111,8 @@ def fill(site: Site) -> None:
     """Send some hundred requests: all domains, streams, mistakes, hostile text, ratings, more at once than allowed."""
     prompts = [*(prompt for some in PROMPTS.values() for prompt in some), *FOREIGN, *ODD]
     with httpx2.Client(base_url=site.url, headers=bearer(CALLER), timeout=30) as http:
+        with ThreadPoolExecutor(48) as pool:  # the key takes 12 at once, a server 4
+            list(pool.map(lambda _: _chat(http, "hello", stream=True), range(48)))
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda n: _chat(http, prompts[n], stream=n % 3 == 0, rate=n % 5), range(len(prompts))))
             list(pool.map(lambda text: _hostile(http, text), HOSTILE))
@@ -118,8 +120,6 @@ def fill(site: Site) -> None:
             for stream in (False, True):
                 _chat(http, "Solve 3x + 5 = 20.", stream=stream, fault=fault)
         http.post("/v1/chat/completions", content=b"{", headers={"content-type": "application/json"})
-        with ThreadPoolExecutor(48) as pool:  # the key takes 12 at once, a server 4
-            list(pool.map(lambda _: _chat(http, "hello", stream=True), range(48)))
         httpx2.post(f"{site.url}/v1/chat/completions", json={}, headers=bearer("nobody-s-key"))
     with httpx2.Client(base_url=site.admin, headers=bearer(TOKENS["T_ADMIN"])) as http:
         for name in ("made-here", HOSTILE[1]):

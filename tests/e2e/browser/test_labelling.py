@@ -86,7 +86,7 @@ def test_prompt_is_decided_and_sent_to_two_experts(visit: Visit, site: Site, axe
     page = visitor.page
     page.fill("#prompt", prompt)
     with page.expect_navigation():
-        page.click("text=Decide")
+        page.click("#try button")
     visitor.settle()
     page.select_option("#expert-0", "math")
     page.select_option("#expert-1", "generalist")

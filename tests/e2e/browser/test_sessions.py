@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
@@ -65,7 +66,7 @@ def test_logout_ends_the_session_and_going_back_shows_nothing(visit: Visit) -> N
     visitor.page.go_back()
     visitor.settle()
     assert "/admin/login" in visitor.page.url
-    visitor.page.context.add_cookies([before])  # a copy of the cookie does not help either
+    visitor.page.context.add_cookies([cast("Any", before)])  # a copy of the cookie does not help either
     visitor.page.goto(visitor.site.page("requests"))
     assert "/admin/login" in visitor.page.url
 
