@@ -7,6 +7,7 @@ in stores of its own in a temporary folder, which goes with it. What a configura
 from __future__ import annotations
 
 import ipaddress
+import signal
 import subprocess
 import sys
 import tempfile
@@ -83,6 +84,8 @@ def run_demo(config: Path, settings: Settings, extras: Extras) -> None:
         gateway.server.CannotServe: see `server.run`.
     """
     expected = len(_servers(settings))
+    # Until the gateway takes signals itself: a demo that is ended early leaves no child and no folder behind.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with ExitStack() as stack:
         stack.enter_context(_simulation(config, expected))
         site: Site | None = None

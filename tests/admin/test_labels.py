@@ -13,6 +13,8 @@ from router.prompts import read_prompts
 from tests.fixtures_admin import VIEWER, Admin, StartAdmin, code_of
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def keeper(start_admin: StartAdmin) -> Admin:

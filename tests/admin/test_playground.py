@@ -15,6 +15,8 @@ from tests.fixtures_admin import Admin, StartAdmin, code_of
 from tests.harness import FaultyScorer, FittedScorer
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 
 def body(text: str, **fields: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": text}], **fields}

@@ -15,6 +15,8 @@ from tests.admin.test_records import filled
 from tests.fixtures_admin import VIEWER, Admin, StartAdmin, code_of
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 
 async def test_report_routes_answer_for_real_requests(admin: Admin) -> None:
     await filled(admin, 9)

@@ -11,6 +11,8 @@ from gateway.stores.prompts.contract import Label
 from tests.dashboard.conftest import Site, StartSite, text_of
 from tests.dashboard.stored import block, fill, follow_counts, now_s
 
+pytestmark = pytest.mark.slow
+
 
 def confidence_of(place: int) -> float:
     return round(0.005 + place % 100 / 100, 4)  # as records are

@@ -13,6 +13,8 @@ import yaml
 from tests.dashboard.conftest import Site, StartSite, text_of
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 
 def changed(text: str, **sections: Any) -> str:
     return yaml.safe_dump({**yaml.safe_load(text), **sections})

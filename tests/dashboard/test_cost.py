@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from gateway.costs import BASELINE_ASSUMPTIONS
 from tests.dashboard.conftest import Site, StartSite, text_of
 from tests.dashboard.storing import store
+
+pytestmark = pytest.mark.slow
 
 
 async def test_cost_page_adds_up_real_requests_and_links_to_them(site: Site) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qsl, urlsplit
 
+import pytest
+
 from gateway.admin.decided import Family, decided
 from tests.dashboard.conftest import Site, StartSite, text_of
+
+pytestmark = pytest.mark.slow
 
 
 async def test_every_number_leads_to_as_many_requests(start_site: StartSite) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from tests.dashboard.conftest import Site, StartSite, text_of
 from tests.dashboard.stored import block, fill, follow_counts, now_s
+
+pytestmark = pytest.mark.slow
 
 DAY_S = 86_400
 NO_COUNTS = ("drift-days", "length-days")

@@ -11,6 +11,8 @@ import pytest
 from tests.dashboard.conftest import Site, StartSite, text_of
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 THIN = "\u202f"
 
 
@@ -131,7 +133,7 @@ async def test_without_records_the_live_half_is_shown(start_site: StartSite, pag
 
 async def test_viewer_has_no_switch(site: Site) -> None:
     url = site.admin.town.servers["math"].url
-    assert f"Switch {url} off" in (await site.get("experts/math")).text
+    assert f"Switch off {url}" in (await site.get("experts/math")).text
     assert "Switch" not in text_of((await site.viewer.get("/admin/experts/math")).text)
 
 

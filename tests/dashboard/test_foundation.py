@@ -53,14 +53,30 @@ async def test_who_has_not_logged_in_is_led_to_the_login_and_then_to_the_page(si
         assert re.fullmatch(rf"{COOKIE}=[\w-]{{43}}; HttpOnly; Path=/admin; SameSite=strict", cookie)
 
 
-@pytest.mark.parametrize(
-    "target", ["https://evil.example/admin/", "//evil.example/admin/", "/admin/\\evil", "javascript:alert(1)", "/", "x"]
-)
-async def test_login_leads_to_our_own_pages_only(site: Site, target: str) -> None:
+async def test_login_leads_to_our_own_pages_only(site: Site) -> None:
+    strange = ("https://evil.example/admin/", "//evil.example/admin/", "/admin/\\evil", "javascript:alert(1)", "/", "x")
     async with httpx2.AsyncClient(base_url=site.admin.url, headers=HTML) as http:
-        sent = {"token": VIEWER, "next": target}
-        answer = await http.post("/admin/login", data=sent, headers={"origin": site.admin.url})
-        assert (answer.status_code, answer.headers["location"]) == (303, "/admin/")
+        for target in strange:
+            sent = {"token": VIEWER, "next": target}
+            answer = await http.post("/admin/login", data=sent, headers={"origin": site.admin.url})
+            assert (answer.status_code, answer.headers["location"]) == (303, "/admin/"), target
+
+
+async def test_every_page_of_the_menu_opens_for_whom_it_is_shown(site: Site) -> None:
+    await site.chat("math", "coding", "tell me something")
+    seen: dict[str, set[str]] = {}
+    for name, http in (("admin", site.http), ("viewer", site.viewer)):
+        first = await http.get("/admin/")
+        menu = first.text.partition('<nav class="menu"')[2].partition("</nav>")[0]
+        seen[name] = set(re.findall(r'href="([^"]+)"', menu))
+        for path in seen[name]:
+            page = await http.get(path)
+            assert page.status_code == 200, (name, path, page.text)
+            assert f'<a href="{path}" aria-current="page">' in page.text, (name, path)
+    assert len(seen["admin"]) >= 14
+    assert seen["admin"] - seen["viewer"] == {"/admin/playground", "/admin/review"}
+    for path in seen["admin"] - seen["viewer"]:
+        assert (await site.viewer.get(path)).status_code == 403
 
 
 async def test_cookie_is_secure_where_the_browser_speaks_https(site: Site) -> None:
@@ -96,27 +112,26 @@ async def test_session_ends_with_the_logout_and_with_its_token(site: Site) -> No
     assert (await site.viewer.get("/admin/api/overview")).status_code == 401
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        {"origin": "https://evil.example"},
-        {"origin": "null"},
-        {"origin": "http://127.0.0.1:1"},
-        {"sec-fetch-site": "same-site"},
-        {"sec-fetch-site": "cross-site"},
-        {"origin": "https://evil.example", "sec-fetch-site": "same-origin"},
-    ],
+ELSEWHERE: tuple[dict[str, str], ...] = (
+    {},
+    {"origin": "https://evil.example"},
+    {"origin": "null"},
+    {"origin": "http://127.0.0.1:1"},
+    {"sec-fetch-site": "same-site"},
+    {"sec-fetch-site": "cross-site"},
+    {"origin": "https://evil.example", "sec-fetch-site": "same-origin"},
 )
-async def test_what_another_site_sends_with_our_cookie_changes_nothing(
-    site: Site, method: str, headers: dict[str, str]
-) -> None:
-    answer = await site.http.request(method, "/admin/api/reload", headers=headers)
-    assert answer.status_code in ((403,) if method == "POST" else (403, 405))
-    if method == "POST":
-        assert answer.json()["error"]["code"] == "cross_origin"
-        assert site.admin.config.reloader.last is None
+
+
+async def test_what_another_site_sends_with_our_cookie_changes_nothing(site: Site) -> None:
+    for headers in ELSEWHERE:
+        answer = await site.http.post("/admin/api/reload", headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "cross_origin"), headers
+        assert (await site.http.post("/admin/logout", headers=headers)).status_code == 403, headers
+        for method in ("PUT", "PATCH", "DELETE"):
+            assert (await site.http.request(method, "/admin/api/reload", headers=headers)).status_code in (403, 405)
+    assert site.admin.config.reloader.last is None
+    assert (await site.http.get("/admin/api/overview")).status_code == 200
 
 
 async def test_our_own_page_and_a_script_with_a_token_may_change_things(site: Site) -> None:

@@ -13,6 +13,8 @@ from tests.dashboard.conftest import Site, StartSite, text_of
 from tests.dashboard.test_experts import row, table
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 
 async def test_failing_server_is_the_first_thing_on_the_page(site: Site) -> None:
     await site.chat("coding")

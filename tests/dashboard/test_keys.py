@@ -13,6 +13,8 @@ from tests.dashboard.conftest import Site, StartSite, text_of
 from tests.dashboard.storing import store
 from tests.fixtures_admin import bearer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def site(start_site: StartSite, tmp_path: Path) -> Site:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.dashboard.conftest import Site, StartSite, text_of
 from tests.dashboard.storing import store
+
+pytestmark = pytest.mark.slow
 
 
 async def test_latency_page_keeps_streams_apart_and_says_what_it_looked_at(site: Site) -> None:

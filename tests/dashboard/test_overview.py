@@ -23,6 +23,8 @@ from tests.dashboard.conftest import Site, StartSite, text_of
 from tests.stores.samples import record
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 
 def stat(page: str, label: str) -> tuple[str, str]:
     """A figure of the page and where it leads, "" for nowhere."""

@@ -14,6 +14,8 @@ from gateway.dashboard.pages.playground import checks_of, pieces_of
 from tests.dashboard.conftest import Site, StartSite, text_of
 from tests.harness import FittedScorer
 
+pytestmark = pytest.mark.slow
+
 
 async def tried(site: Site, **fields: str) -> str:
     answer = await site.post("playground", None, **fields)

@@ -11,6 +11,8 @@ import pytest
 from tests.dashboard.conftest import Site, text_of
 from tests.dashboard.storing import store
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = (
     "</script><script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',

@@ -12,6 +12,8 @@ from tests.dashboard.conftest import HTML, Site, StartSite, text_of
 from tests.dashboard.test_requests import filled
 from tests.stores.samples import START_S
 
+pytestmark = pytest.mark.slow
+
 
 async def newest(site: Site) -> dict[str, Any]:
     records = site.admin.gateway.records

@@ -27,6 +27,8 @@ from tests.dashboard.conftest import Site, StartSite, text_of
 from tests.stores.samples import START_S, row
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 MATH, CODING = "math", "coding"
 LIVE = {"accept": "text/event-stream"}
 

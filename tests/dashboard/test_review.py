@@ -16,6 +16,8 @@ from router.prompts import read_prompts
 from tests.dashboard.conftest import Site, StartSite, text_of
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = [f"{word} about {n}" for n, word in enumerate(("math", "coding", "hello", "math", "health") * 2)]
 XSS = "<img src=x onerror=alert(1)> math \"'><script>alert(2)</script> {{ 7*7 }}"
 

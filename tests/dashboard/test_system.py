@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from gateway.stores.records.tables import SQLITE_STEPS
 from tests.dashboard.conftest import Site, StartSite, text_of
 from tests.waiting import until
+
+pytestmark = pytest.mark.slow
 
 
 async def test_system_page_says_what_runs_and_how_the_store_does(site: Site) -> None:

@@ -333,6 +333,7 @@ async def test_b3_stream_nobody_reads_is_cut_and_buffers_little(caplog: pytest.L
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 @pytest.mark.row("B3")
+@pytest.mark.slow
 async def test_b3_plain_answer_nobody_reads_is_cut_and_its_memory_given_back(version: str) -> None:
     """It has been handed to the transport whole, so the request is over long before the client has it."""
     async with talkative_town([0, 0]) as gateway:

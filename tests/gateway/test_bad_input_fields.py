@@ -296,6 +296,7 @@ async def test_nothing_to_classify_goes_to_the_generalist(town: Town, messages: 
 
 
 @pytest.mark.row("C8")
+@pytest.mark.slow
 async def test_conversation_of_four_thousand_turns_is_answered_in_bounded_time(town: Town) -> None:
     turns = [{"role": role, "content": "math"} for role in ("user", "assistant")] * 2_000
     answer = await send_raw(town.gateway.url, request(body_of(Endpoint.CHAT, messages=turns)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import signal
@@ -213,3 +214,18 @@ def test_demo_shows_a_dashboard_with_traffic_and_takes_its_stores_away(tmp_path:
         demo.terminate()  # not killed: its children would stay
         demo.communicate(timeout=25)
     assert [path.name for path in tmp_path.iterdir()] == ["experts.yaml"]
+
+
+@pytest.mark.slow
+def test_demo_that_is_ended_while_it_starts_leaves_nothing_behind(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    (tmp_path / "tmp").mkdir()
+    env = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+    command = [*POINTSMAN, "demo", "-c", str(config)]
+    demo = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True, env=env)
+    assert demo.stdout is not None
+    assert "Making up" in demo.stdout.readline()
+    demo.terminate()
+    demo.communicate(timeout=25)  # ends only when its children do, who have the same pipe
+    assert demo.returncode == 128 + signal.SIGTERM
+    assert list((tmp_path / "tmp").iterdir()) == []

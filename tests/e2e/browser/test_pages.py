@@ -8,7 +8,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -17,7 +17,7 @@ from gateway.dashboard.navigation import Nav
 from gateway.keyring import Role
 
 from .browsing import Visitor, origin_of
-from .site import Site
+from .site import HOSTILE, Site
 
 pytestmark = pytest.mark.browser
 
@@ -111,6 +111,35 @@ def test_skip_link_leads_past_the_menu(visit: Visit) -> None:
     visitor.page.keyboard.press("Enter")
     visitor.page.keyboard.press("Tab")
     assert visitor.page.evaluate("Boolean(document.activeElement.closest('main'))")
+
+
+@pytest.mark.parametrize("wanted", ["", "records?limit=100&status=404", "records?limit=100&reason=confident"])
+def test_hostile_text_is_shown_and_stays_text(visit: Visit, site: Site, wanted: str) -> None:
+    visitor = visit()
+    if wanted:
+        found = [row for row in site.api(wanted)["records"] if any(text in str(row) for text in HOSTILE)]
+        paths = [f"requests/{row['id']}" for row in found[:8]]
+    else:
+        paths = ["experts", "experts/math", "review", "playground?prompt=" + quote(HOSTILE[1])]
+    assert paths
+    shown = 0
+    for path in paths:
+        assert visitor.open(path) == 200
+        shown += "window.hacked=1" in visitor.page.inner_text("main")
+        assert not visitor.is_hacked(), path
+        assert visitor.violations() == [], path
+    assert shown >= len(paths) / 2
+
+
+def test_policy_stops_a_script_that_got_in(visit: Visit) -> None:
+    visitor = visit()
+    visitor.open()
+    visitor.page.evaluate(
+        "() => document.body.append(Object.assign(document.createElement('script'), {text: 'window.hacked = 1'}))"
+    )
+    visitor.page.evaluate("() => document.body.setAttribute('style', 'color: red')")
+    assert not visitor.is_hacked()
+    assert {violation.split()[0] for violation in visitor.violations()} == {"script-src-elem", "style-src-attr"}
 
 
 @pytest.mark.parametrize("page", FOR_VIEWERS, ids=[path or "overview" for path in FOR_VIEWERS])
