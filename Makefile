@@ -27,7 +27,7 @@ test: $(DEV) ## the quick suite, under two minutes
 	$(BIN)/python -m pytest -m "not slow and not vllm and not container and not browser" -n 4
 
 test-slow: $(DEV) ## what starts whole processes, kills and fills them: minutes
-	$(BIN)/python -m pytest tests/faults tests/gateway tests/admin tests/dashboard tests/limits tests/stores -m "slow and not vllm and not container" -n 2
+	$(BIN)/python -m pytest tests/faults tests/gateway tests/admin tests/dashboard tests/limits tests/router tests/stores -m "slow and not vllm and not container" -n 2
 
 test-train: $(TRAIN) ## the router's tests with the training libraries, in an environment of their own
 	$(TRAIN_VENV)/bin/python -m pytest tests/router -m "not vllm and not container"

@@ -15,6 +15,8 @@ from router import Thresholds
 from tests.admin.conftest import Admin
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 NOW = Thresholds(confidence={"math": 0.537}, default_confidence=0.55, margin=0.1, out_of_domain=0.9)
 
 

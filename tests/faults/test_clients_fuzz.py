@@ -10,6 +10,8 @@ import pytest
 from tests.faults.fuzz import TIMEOUTS, mutated, storm
 from tests.faults.raw import open_town
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.row("C17")

@@ -24,6 +24,8 @@ from gateway.stores.records.tables import COLUMNS, row_of
 from gateway.stores.sqlite import StoreError
 from tests.stores.samples import START_S, mixed, row
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:

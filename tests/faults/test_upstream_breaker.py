@@ -188,6 +188,7 @@ async def test_two_replicas_one_fails_nobody_notices(start_gateway: Any, sim_ser
     assert breaker.state is BreakerState.CLOSED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.row("A4", "A18")
 async def test_server_dies_with_a_hundred_requests_all_are_answered(start_town: Any, stream: bool) -> None:

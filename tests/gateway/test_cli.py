@@ -114,6 +114,7 @@ def test_check_schema_is_json_schema() -> None:
     assert schema["properties"]["generalist"]
 
 
+@pytest.mark.slow
 def test_route_prints_decision_and_why() -> None:
     explained = json.loads(run("route", "--json", "Solve 3x + 5 = 20 for x.").stdout)
     assert (explained["expert"], explained["reason"], explained["domain"]) == ("math", "confident", "math")
@@ -121,6 +122,7 @@ def test_route_prints_decision_and_why() -> None:
     assert text.startswith("math  (Qwen/Qwen2.5-Math-7B-Instruct)\nreason        confident")
 
 
+@pytest.mark.slow
 def test_route_words_names_what_decided() -> None:
     explained = json.loads(run("route", "--json", "--words", "Solve the equation 3x + 5 = 20 for x.").stdout)
     assert {"solve", "equation"} & {word["word"].casefold() for word in explained["words"]}

@@ -11,6 +11,8 @@ from typer.testing import CliRunner, Result
 from gateway.cli import app
 from tests.router.domain_prompts import ARTIFACT, DESCRIPTIONS, GARDENING, GARDENING_HELD_OUT
 
+pytestmark = pytest.mark.slow
+
 
 def invoke(*arguments: str | Path, stdin: str | None = None) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)

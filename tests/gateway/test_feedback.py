@@ -149,6 +149,7 @@ async def test_caller_without_key_is_refused(keyed_town: Town, headers: dict[str
     assert error_of(answer) == (401, "invalid_api_key", None)
 
 
+@pytest.mark.slow
 async def test_one_key_cannot_flood_and_does_not_slow_another(keyed_town: Town, database: Path) -> None:
     mine = [await ask(keyed_town, key="alice") for _ in range(2)]
     request_id = await ask(keyed_town, key="bob")
@@ -168,6 +169,7 @@ async def test_guessed_ids_count_against_the_limit(keyed_town: Town) -> None:
     assert codes[-1] == 429
 
 
+@pytest.mark.slow
 async def test_hundreds_of_ratings_change_no_decision(open_town: Town, database: Path) -> None:
     question = {"model": "auto", "messages": [{"role": "user", "content": "some math"}]}
     before = (await open_town.gateway.http.post("/v1/route", json=question)).json()
@@ -182,6 +184,7 @@ async def test_hundreds_of_ratings_change_no_decision(open_town: Town, database:
     assert rows_of(database, "right_domain") == [("coding",)]
 
 
+@pytest.mark.slow
 async def test_two_hundred_at_once_are_all_stored(open_town: Town, database: Path) -> None:
     ids = await asyncio.gather(*(ask(open_town) for _ in range(200)))
     started = time.perf_counter()
@@ -191,6 +194,7 @@ async def test_two_hundred_at_once_are_all_stored(open_town: Town, database: Pat
     assert {row[0] for row in rows_of(database, "record_id")} == set(ids)
 
 
+@pytest.mark.slow
 async def test_full_queue_is_busy_and_requests_go_on(open_town: Town, database: Path) -> None:
     body = {"id": await ask(open_town), "score": 1}
     many = httpx2.Limits(max_connections=None)

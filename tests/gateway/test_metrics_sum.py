@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
@@ -38,6 +39,7 @@ def total(values: dict[tuple[str, str], float], name: str) -> float:
     return sum(value for (sample, _), value in values.items() if sample == name)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(AMOUNTS, AMOUNTS), min_size=1, max_size=4))
 def test_sum_of_processes_is_what_one_would_have_counted(parts: list[tuple[list[int], list[int]]]) -> None:
     summed = page(render(add([snapshot(process(*part).registry) for part in parts]))[0])

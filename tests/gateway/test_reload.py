@@ -173,6 +173,7 @@ async def test_d6_configmap_link_swap_is_seen(start_town: StartTown, tmp_path: P
         assert (await town.gateway.chat("math")).status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.row("D7")
 async def test_d7_fifty_reloads_with_traffic_lose_no_request_and_the_last_valid_wins(config: Configured) -> None:
     gateway, over = config.town.gateway, asyncio.Event()

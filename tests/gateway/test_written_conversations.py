@@ -46,6 +46,7 @@ async def hold(gateway: RunningGateway, turns: Sequence[dict[str, str]]) -> list
     return answered
 
 
+@pytest.mark.slow
 @pytest.mark.row("F8")
 async def test_written_conversations_with_the_shipped_classifier(six_experts: RunningGateway) -> None:
     right: dict[str, list[bool]] = {"first": [], "goes on": [], "new task": []}

@@ -30,6 +30,8 @@ from tests.router.domain_prompts import (
     MOTORING_HELD_OUT,
 )
 
+pytestmark = pytest.mark.slow
+
 FOLDER = artifact_folder(ARTIFACT)
 BASE_PROMPTS = [prompt for prompts in BASE.values() for prompt in prompts]
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROWS = [
     {"text": "Solve 3x + 4 = 19 for x", "label": "math", "lang": "en", "source": "sums"},
     {"text": "Fix this Python traceback: KeyError 'id'", "label": "coding", "lang": "en", "kind": "plain"},
