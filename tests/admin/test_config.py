@@ -18,6 +18,8 @@ from gateway.stores.config_history import KEEP, ConfigHistory, HistoryUnavailabl
 from tests.admin.conftest import ADMIN, VIEWER, Admin, StartAdmin, code_of
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 
 async def file_of(admin: Admin) -> dict[str, Any]:
     found: dict[str, Any] = await admin.json("/config/file")

@@ -7,12 +7,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gateway.errors import UpstreamReset
 from gateway.leases import Lease
 from gateway.shared_switches import SharedSwitches
 from tests.admin.conftest import CALLER, Admin, StartAdmin, bearer, code_of
 from tests.harness import FittedScorer
 from tests.waiting import until
+
+pytestmark = pytest.mark.slow
 
 
 def one(rows: list[dict[str, Any]], name: str, value: str) -> dict[str, Any]:

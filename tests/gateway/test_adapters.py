@@ -23,6 +23,8 @@ from tests.gateway.test_health import expert_of, fleet_of
 from tests.harness import RunningGateway
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 LOAD = "/v1/load_lora_adapter"
 PATH = "/adapters/math"
 

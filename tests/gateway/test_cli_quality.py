@@ -12,6 +12,8 @@ import router
 from gateway.cli import app
 from tests.router.domain_prompts import BASE
 
+pytestmark = pytest.mark.slow
+
 LAW, MATH = BASE["law"], BASE["math"]
 
 
