@@ -16,9 +16,9 @@ from gateway import logs
 from gateway.admin.plane import plane_of
 from gateway.admin.principals import NoAdminToken, named_tokens
 from gateway.admin.server import AdminServer
-from gateway.dashboard.app import dashboard
 from gateway.app import create_app
 from gateway.connections import ConnectionLimits, Connections, fitting
+from gateway.dashboard.app import dashboard
 from gateway.draining import DrainingServer
 from gateway.generation import UNUSABLE
 from gateway.grants import OpenDoor, refuse_open_door

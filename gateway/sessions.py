@@ -111,9 +111,7 @@ class SessionTable:
             self._entries.popitem(last=False)
 
 
-def continued(
-    session: Session | None, decision: Decision, expert: str, tokens: int, conversation: str = ""
-) -> Session:
+def continued(session: Session | None, decision: Decision, expert: str, tokens: int, conversation: str = "") -> Session:
     """Return a conversation's session after an answer.
 
     Args:
