@@ -118,7 +118,7 @@ async def test_labels_make_the_reliability_diagram_and_chance_ones_come_first(si
     await site.chat("math")
     prompts = site.admin.gateway.prompts
     assert prompts is not None
-    now_us = now_s() * 1_000_000  # older ones would be tidied away
+    now_us = int(now_s() * 1e6)  # older ones would be tidied away
     for number in range(40):
         label = "math" if number % 4 else "coding"
         prompts.labels.put(Label(now_us + number, f"x-{number}", "math", 0.95, label, number < 20, "ada", now_us))
@@ -139,7 +139,7 @@ async def test_labels_make_the_reliability_diagram_and_chance_ones_come_first(si
 async def test_labels_are_shown_without_traffic_too(site: Site) -> None:
     prompts = site.admin.gateway.prompts
     assert prompts is not None
-    now_us = now_s() * 1_000_000
+    now_us = int(now_s() * 1e6)
     prompts.labels.put(Label(now_us, "x", "math", 0.95, "math", True, "ada", now_us))
     text = await site.text("confidence")
     assert "No request in this span of time." in text
