@@ -10,7 +10,7 @@ from gateway.dashboard.charts import Mark
 
 CONFIG = ("config",)
 SERVERS = ("upstream_ejected", "upstream_back", "upstream_down", "upstream_up", "upstream_off", "upstream_on")
-STORE = ("gap", "store_moved_aside", "store_missing")
+STORE = ("gap", "store_moved_aside", "store_missing", "spending_moved_aside")
 ALL = (*CONFIG, *SERVERS, *STORE, "admin")
 MOST_MARKS = 12
 
@@ -30,6 +30,7 @@ _CONFIG: Mapping[str, tuple[str, Level, str]] = {
 _STORE: Mapping[str, str] = {
     "store_moved_aside": "The file of records was corrupt and moved aside; a new one was made.",
     "store_missing": "The file of records was gone; a new one was made.",
+    "spending_moved_aside": "The file of budgets was corrupt and moved aside; what was known of the month was kept.",
 }
 
 
