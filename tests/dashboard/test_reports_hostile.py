@@ -24,7 +24,6 @@ HOSTILE = (
 PAGES = ("cost", "latency", "keys", "system")
 
 
-@pytest.mark.row("H6")
 async def test_hostile_text_in_records_is_inert_on_every_report(site: Site) -> None:
     texts = ("domain", "chosen", "strategy", "unpriced", "currency", "price_version", "key", "reason", "policy")
     for number, hostile in enumerate(HOSTILE):

@@ -1,4 +1,4 @@
-"""The rows of the fault table in our words, and what cannot be tested yet. Runs nothing; `table` fills it in."""
+"""The rows of the fault table in our words, and what their tests leave out. Runs nothing; `table` fills it in."""
 
 from __future__ import annotations
 
@@ -113,13 +113,10 @@ CASES: Mapping[str, str] = MappingProxyType(
     }
 )
 
-NOT_YET: Mapping[str, str] = MappingProxyType({})
-"""Rows that no test can prove before something else exists."""
-
 PARTLY: Mapping[str, str] = MappingProxyType(
     {
         "A26": "short form: 6 s of the 10 minutes; `make soak` has random outages",
-        "D10": "not yet the dashboard's gap",
+        "D10": "not the dashboard's gap",
         "E6": "short form: 60,000 rows over thirty days; `deploy/benchmarks/dashboard.py` for ten million",
         "F9": "rate of the shipped classifier: the evaluation's report",
         "G2": "short form: 300 in one process; `make soak` for the memory's slope",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.rows import CASES, NOT_YET, PARTLY, SECTIONS
+from tests.faults.rows import CASES, PARTLY, SECTIONS
 from tests.faults.table import FOLDERS, README, TESTS, result_of, written
 
 # How many rows each section of the acceptance matrix has.
@@ -29,13 +29,11 @@ def marked() -> Iterator[tuple[Path, str]]:
 def test_rows_are_those_of_the_matrix() -> None:
     assert list(CASES) == [f"{letter}{number}" for letter, count in ROWS.items() for number in range(1, count + 1)]
     assert set(SECTIONS) == set(ROWS)
-    assert set(NOT_YET) | set(PARTLY) <= set(CASES)
+    assert set(PARTLY) <= set(CASES)
 
 
-def test_every_row_has_a_test_or_says_what_it_waits_for() -> None:
-    named = {row for _, row in marked()}
-    assert named <= set(CASES)
-    assert set(CASES) - named <= set(NOT_YET)
+def test_every_row_has_a_test() -> None:
+    assert {row for _, row in marked()} == set(CASES)
 
 
 def test_page_has_every_row_once_with_its_case() -> None:
@@ -47,7 +45,6 @@ def test_page_has_every_row_once_with_its_case() -> None:
     ("row", "counts", "result"),
     [
         ("A1", {}, "**no test**"),
-        ("G8", {}, "not yet: dashboard"),
         ("A1", {"passed": 3}, "passed: 3"),
         ("A1", {"passed": 3, "failed": 1}, "**failed**: 1 of 4"),
         ("A1", {"passed": 3, "skipped": 1}, "**skipped**: 1 of 4"),
@@ -61,4 +58,4 @@ def test_result_is_that_of_the_worst_test(row: str, counts: dict[str, int], resu
 
 def test_page_of_nothing_shows_every_row_as_missing() -> None:
     page = written({}, "Last run never")
-    assert page.count("**no test**") == len(CASES) - len(NOT_YET)
+    assert page.count("**no test**") == len(CASES)

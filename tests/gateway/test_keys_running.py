@@ -25,6 +25,8 @@ from tests.faults.raw import body_of
 from tests.gateway.reloading import configured
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 StartTown = Callable[..., Awaitable[Town]]
 SOON_S = 5.0
 

@@ -16,6 +16,8 @@ from gateway.sim.server import SimServer
 from tests.conftest import StartGateway, quick_expert, settings_for
 from tests.harness import RunningGateway
 
+pytestmark = pytest.mark.slow
+
 ANSWER = "One two three, four five six, seven eight nine ten. " * 4
 TEXT = "please count"
 BREAKS = ["cut_fin", "cut_rst", "error_event", "error_event;done=no", "hang_mid"]

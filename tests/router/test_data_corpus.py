@@ -15,6 +15,8 @@ import pytest
 from router.data import CORPUS, DuplicateIndex
 from router.features import extract, extract_text
 
+pytestmark = pytest.mark.slow
+
 LABELS = {"math", "coding", "health", "science", "law", "finance", "humanities", "writing", "general"}
 MIXED = {"conversations", "odd", "steering"}
 FIELDS = ["text", "messages", "label", "alt", "lang", "topic", "style", "kind"]
