@@ -16,6 +16,8 @@ import pytest
 
 from gateway.settings_file import parse
 
+pytestmark = pytest.mark.slow  # each starts a process
+
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     *("serve", "check", "route", "sim", "demo", "train", "evaluate", "explain", "data", "domains"),
