@@ -17,6 +17,11 @@ pytestmark = pytest.mark.browser
 Visit = Callable[..., Visitor]
 BASE = "/router"
 
+SAY_HIDDEN = """hidden => {
+  Object.defineProperty(document, "hidden", { get: () => hidden, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
 
 @pytest.fixture(scope="module")
 def below(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
@@ -93,6 +98,14 @@ def test_live_page_asks_once_in_a_while_and_not_while_hidden(visit: Visit) -> No
     visitor.page.wait_for_timeout(11_000)
     assert 1 <= len(polls) <= 3
     assert len(set(polls)) == 1
+    # A headless tab is never hidden, so it is told that it is, as the browser would tell it.
+    visitor.page.evaluate(SAY_HIDDEN, True)
+    seen = len(polls)
+    visitor.page.wait_for_timeout(11_000)
+    assert len(polls) == seen
+    visitor.page.evaluate(SAY_HIDDEN, False)
+    visitor.page.wait_for_timeout(1_000)
+    assert len(polls) == seen + 1
     assert visitor.troubles == []
 
 
