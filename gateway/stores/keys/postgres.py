@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Any
 
 import psycopg
 
 from gateway.stores.keys.contract import NameTaken, Session, StoreUnavailable
 from gateway.stores.keys.store import NAME, STEPS
-from gateway.stores.records.postgres_connection import connect, migrate, name_of
+from gateway.stores.records.postgres_connection import Statements, connect, migrate, name_of
 from gateway.stores.sqlite import StoreError
 
 STATEMENT_S = 5.0
@@ -33,7 +32,7 @@ class PostgresKeys:
         with _explained():
             self._migrate()
             with closing(connect(self._address, statement_s=STATEMENT_S, read_only=True)) as connection:
-                yield _Session(connection)
+                yield Statements(connection)
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
@@ -44,23 +43,13 @@ class PostgresKeys:
                 closing(connect(self._address, statement_s=STATEMENT_S)) as connection,
                 connection.transaction(),
             ):
-                yield _Session(connection)
+                yield Statements(connection)
 
     def _migrate(self) -> None:
         if not self._migrated:
             with closing(connect(self._address, statement_s=STATEMENT_S)) as connection:
                 migrate(connection, NAME, STEPS)
             self._migrated = True
-
-
-class _Session:
-    def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
-        self._connection = connection
-
-    def run(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run one statement."""
-        cursor = self._connection.execute(statement.replace("?", "%s").encode(), list(parameters))
-        return [] if cursor.description is None else cursor.fetchall()
 
 
 @contextmanager

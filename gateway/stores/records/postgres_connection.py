@@ -20,6 +20,18 @@ _MIGRATION_LOCK = 7_406_000
 _VERSIONS = "CREATE TABLE IF NOT EXISTS schema_version (name TEXT PRIMARY KEY, version INTEGER NOT NULL)"
 
 
+class Statements:
+    """Runs statements that both databases take, with `?` for parameters, in a connection's transaction."""
+
+    def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+        self._connection = connection
+
+    def run(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement."""
+        cursor = self._connection.execute(statement.replace("?", "%s").encode(), list(parameters))
+        return [] if cursor.description is None else cursor.fetchall()
+
+
 def connect(address: str, *, statement_s: float, read_only: bool = False) -> psycopg.Connection[tuple[Any, ...]]:
     """Connect in autocommit mode with limits on every wait; a peer that is gone is noticed within 15 s.
 
