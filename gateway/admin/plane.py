@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from gateway.admin.config_file import ConfigFile
-from gateway.admin.errors import NotThere
+from gateway.admin.errors import NotThere, explained
 from gateway.admin.principals import Tokens
 from gateway.admin.tail import Tail
 from gateway.admin.threads import Threads
@@ -17,6 +19,8 @@ from gateway.shared_switches import SharedSwitches
 from gateway.state import Gateway
 from gateway.stores.config_history import ConfigHistory
 from gateway.stores.records.queries import Queries
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +70,20 @@ class Plane:
                 "No records are kept: set records.database or records.postgres_env.", code="records_disabled"
             )
         return records.queries
+
+    async def ask(self, work: Callable[[Queries], Found]) -> Found:
+        """Ask the store of records, in a thread and for some seconds at most.
+
+        Raises:
+            NotThere, StoreDown, QueryTooSlowError: there are no records, or they cannot be asked.
+        """
+        queries = self.queries
+
+        def run() -> Found:
+            with explained():
+                return work(queries)
+
+        return await self.threads.query(run)
 
 
 def plane_of(

@@ -123,13 +123,7 @@ async def costs(plane: Plane, since_s: int, until_s: int) -> CostReport:
     Raises:
         NotThere, StoreDown, QueryTooSlowError: there are no records, or they cannot be asked.
     """
-    queries = plane.queries
-
-    def ask() -> CostReport:
-        with explained():
-            return cost_report(queries, since_s, until_s)
-
-    return await plane.threads.query(ask)
+    return await plane.ask(lambda queries: cost_report(queries, since_s, until_s))
 
 
 async def latencies(plane: Plane, since_s: int, until_s: int) -> LatencyReport:
@@ -138,13 +132,7 @@ async def latencies(plane: Plane, since_s: int, until_s: int) -> LatencyReport:
     Raises:
         NotThere, StoreDown, QueryTooSlowError: there are no records, or they cannot be asked.
     """
-    queries = plane.queries
-
-    def ask() -> LatencyReport:
-        with explained():
-            return latency_report(queries, since_s, until_s)
-
-    return await plane.threads.query(ask)
+    return await plane.ask(lambda queries: latency_report(queries, since_s, until_s))
 
 
 async def keys(plane: Plane, since_s: int, until_s: int) -> KeyReport:

@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from starlette.responses import RedirectResponse, Response
 
 from gateway.admin.access import Admin, CurrentPlane, Viewer
-from gateway.admin.errors import NotThere, QueryTooSlowError, StoreDown, explained
+from gateway.admin.errors import NotThere, QueryTooSlowError, StoreDown
 from gateway.admin.plane import Plane
 from gateway.dashboard.links import Links
 from gateway.dashboard.rendering import Renderer, html
@@ -61,16 +61,8 @@ class View:
 
     async def ask(self, work: Callable[[Queries], Found]) -> Asked[Found]:
         """Ask the store of records, in a thread; a store that is off, down or too slow is part of the page."""
-        if self.plane.gateway.records is None:
-            return Asked(None, "records_disabled")
-        queries = self.plane.queries
-
-        def run() -> Found:
-            with explained():
-                return work(queries)
-
         try:
-            return Asked(await self.plane.threads.query(run))
+            return Asked(await self.plane.ask(work))
         except (StoreDown, QueryTooSlowError, NotThere) as error:
             return Asked(None, error.code)
 

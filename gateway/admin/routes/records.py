@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from gateway.admin.access import CurrentPlane, Viewer
 from gateway.admin.answers import Strict, answer, encoded
-from gateway.admin.errors import NotThere, explained
+from gateway.admin.errors import NotThere
 from gateway.admin.plane import Plane
 from gateway.stores.records.breathing import breathing
 from gateway.stores.records.queries import (
@@ -211,10 +211,4 @@ def _point(point: Any, query: TotalsQuery) -> dict[str, Any]:
 
 
 async def _asked(plane: Plane, ask: Callable[[Queries], bytes]) -> Response:
-    queries = plane.queries
-
-    def run() -> bytes:
-        with explained():
-            return ask(queries)
-
-    return answer(await plane.threads.query(run))
+    return answer(await plane.ask(ask))
