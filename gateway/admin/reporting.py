@@ -33,6 +33,7 @@ from gateway.state import Gateway
 from gateway.stores.keys.choosing import key_store
 from gateway.stores.records.breathing import breathing
 from gateway.stores.records.columns import Columns, newest
+from gateway.stores.records.queries import Queries
 from gateway.stores.spending import spent_by_day
 from gateway.stores.sqlite import StoreError
 
@@ -222,14 +223,12 @@ async def _stored(plane: Plane) -> tuple[list[StoredKey] | None, str | None]:
 async def _rows(plane: Plane, since_s: int, until_s: int) -> tuple[Columns | None, str | None]:
     if plane.gateway.records is None:
         return None, "records_disabled"
-    run = plane.queries.run
 
-    def ask() -> Columns:
-        with explained():
-            return newest(run, USAGE_COLUMNS, since_s * 1_000_000, until_s * 1_000_000)
+    def ask(queries: Queries) -> Columns:
+        return newest(queries.run, USAGE_COLUMNS, since_s * 1_000_000, until_s * 1_000_000)
 
     try:
-        return await plane.threads.query(ask), None
+        return await plane.ask(ask), None
     except (StoreDown, QueryTooSlowError) as error:
         return None, error.code
 

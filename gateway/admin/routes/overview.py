@@ -12,7 +12,7 @@ from starlette.responses import Response
 from gateway import __version__
 from gateway.admin.access import CurrentPlane, Viewer
 from gateway.admin.answers import answer
-from gateway.admin.errors import QueryTooSlowError, StoreDown, explained
+from gateway.admin.errors import QueryTooSlowError, StoreDown
 from gateway.admin.plane import Plane
 from gateway.lately import RATE_S, Lately
 from gateway.retry_budget import RetryBudget
@@ -118,10 +118,8 @@ async def _totals(plane: Plane) -> tuple[Row | None, str | None]:
     """Return sums, or None and why there are none: all else on the page does not need the store."""
     if plane.gateway.records is None:
         return None, "records_disabled"
-    queries = plane.queries
     try:
-        with explained():
-            return await plane.threads.query(lambda: _sums(queries)), None
+        return await plane.ask(_sums), None
     except (StoreDown, QueryTooSlowError) as error:
         return None, error.code
 

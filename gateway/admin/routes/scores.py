@@ -14,8 +14,8 @@ from gateway.admin.answers import Strict, answer, encoded
 from gateway.admin.confidence_report import confidence_report, tried
 from gateway.admin.drift_report import drift
 from gateway.admin.drift_windows import Name, windows
-from gateway.admin.errors import explained
 from gateway.admin.routes.reports import Second, SpanQuery
+from gateway.stores.records.queries import Queries
 
 api = APIRouter(tags=["reports"])
 
@@ -32,13 +32,12 @@ class DriftQuery(Strict):
 @api.get("/reports/confidence")
 async def confidence(principal: Viewer, plane: CurrentPlane, query: Annotated[SpanQuery, Query()]) -> Response:
     """Return histograms of confidence and margin by domain, and requests and money at 101 thresholds of confidence."""
-    generation, queries, (since_s, until_s) = plane.gateway.current, plane.queries, query.bounds()
+    generation, (since_s, until_s) = plane.gateway.current, query.bounds()
     thresholds, catalog = generation.pipeline.thresholds, generation.catalog
 
-    def ask() -> bytes:
-        with explained():
-            report = confidence_report(queries, since_s, until_s, thresholds)
-            what_if = tried(queries, since_s, until_s, thresholds, catalog)
+    def ask(queries: Queries) -> bytes:
+        report = confidence_report(queries, since_s, until_s, thresholds)
+        what_if = tried(queries, since_s, until_s, thresholds, catalog)
         found: dict[str, Any] = {name: getattr(report, name) for name in ("since_s", "until_s", "requests", "domains")}
         return encoded(
             {
@@ -49,17 +48,15 @@ async def confidence(principal: Viewer, plane: CurrentPlane, query: Annotated[Sp
             }
         )
 
-    return answer(await plane.threads.query(ask))
+    return answer(await plane.ask(ask))
 
 
 @api.get("/reports/drift")
 async def drifting(principal: Viewer, plane: CurrentPlane, query: Annotated[DriftQuery, Query()]) -> Response:
     """Return how far the mix of domains, the scores and the length of prompts are from a reference week's."""
     now, reference = windows(query.window, int(datetime.now(UTC).timestamp()), query.reference_s)
-    queries = plane.queries
 
-    def ask() -> bytes:
-        with explained():
-            return encoded({**drift(queries, now, reference).as_json(), "overlap": now.overlaps(reference)})
+    def ask(queries: Queries) -> bytes:
+        return encoded({**drift(queries, now, reference).as_json(), "overlap": now.overlaps(reference)})
 
-    return answer(await plane.threads.query(ask))
+    return answer(await plane.ask(ask))
